@@ -14,7 +14,7 @@ $(STAMP): setup.cfg pyproject.toml
 	@touch $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/python docs/demo.py
+	$(BIN)/python docs/examples/demo.py
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto

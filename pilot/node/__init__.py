@@ -1,0 +1,1 @@
+"""The node: virtual ports, streams and datagrams over the tunnel, as Twisted endpoints."""
