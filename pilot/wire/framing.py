@@ -6,11 +6,25 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import Any, Generic, TypeVar
 
 from pilot.errors import WireError
 
-T = TypeVar("T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Generic, TypeVar
+
+    T = TypeVar("T")
+else:
+    T = None
+
+    class Generic:
+        """Stands in for C{typing.Generic}, whose import would slow every start of C{pilotctl}."""
+
+        __slots__ = ()
+
+        def __class_getitem__(cls, item: object) -> type:
+            return cls
+
 
 LENGTH = Struct(">I")
 _length_at = LENGTH.unpack_from

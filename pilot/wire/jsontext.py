@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, NoReturn
 
 from pilot.errors import WireError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 MAX_NESTING = 128
 """Levels of arrays and objects.  The reference allows 10,000; nothing it sends needs ten."""
@@ -22,15 +25,17 @@ MAX_NESTING = 128
 _MAX_DIGITS = 308  # an integer of more digits may not fit a double, which the reference reads
 
 _REPLACEMENT = "\ufffd"
-_SURROGATE = re.compile("[\ud800-\udfff]")
+# Expressions for rare cases are compiled, and kept by re, at their first use: importing this module
+# is part of every start of pilotctl.
+_SURROGATE = "[\ud800-\udfff]"
 # One escape sequence at a time, so that `\\ud800` is a backslash and five letters: a surrogate
 # pair, a lone surrogate (the group), or any other escape.
-_ESCAPE = re.compile(
+_ESCAPE = (
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     r"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
 )
-_STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
-_HTML_UNSAFE = re.compile("[<>&\u2028\u2029]")
+_STRUCTURE = r'(?s:"(?:[^"\\]|\\.)*"|[\[{]|[\]}])'
+_UNSAFE = [(character, f"\\u{ord(character):04x}") for character in "<>&\u2028\u2029"]
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -99,11 +104,13 @@ def dump(value: Any, *, sort_keys: bool = True) -> bytes:
     except (ValueError, TypeError, RecursionError) as error:
         raise WireError(f"not expressible in JSON: {error}") from None
     # Outside strings none of these occurs, so the finished text may be searched as a whole.
-    text = _HTML_UNSAFE.sub(_as_escape, text)
+    for character, escape in _UNSAFE:
+        if character in text:
+            text = text.replace(character, escape)
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:
-        return _SURROGATE.sub(r"\\ufffd", text).encode("utf-8")
+        return re.sub(_SURROGATE, r"\\ufffd", text).encode("utf-8")
 
 
 def _load(data: bytes, decoder: json.JSONDecoder) -> Any:
@@ -111,9 +118,9 @@ def _load(data: bytes, decoder: json.JSONDecoder) -> Any:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         # One U+FFFD a byte, as the reference counts them (the "replace" handler merges some).
-        text = _SURROGATE.sub(_REPLACEMENT, data.decode("utf-8", "surrogateescape"))
+        text = re.sub(_SURROGATE, _REPLACEMENT, data.decode("utf-8", "surrogateescape"))
     if "\\ud" in text or "\\uD" in text:
-        text = _ESCAPE.sub(_without_lone_surrogate, text)
+        text = re.sub(_ESCAPE, _without_lone_surrogate, text)
     if text.count("{") + text.count("[") > MAX_NESTING:
         _check_nesting(text)
     try:
@@ -122,17 +129,13 @@ def _load(data: bytes, decoder: json.JSONDecoder) -> Any:
         raise WireError(f"malformed JSON: {error}") from None
 
 
-def _as_escape(match: re.Match[str]) -> str:
-    return f"\\u{ord(match.group()):04x}"
-
-
 def _without_lone_surrogate(match: re.Match[str]) -> str:
     return "\\ufffd" if match.group(1) else match.group()
 
 
 def _check_nesting(text: str) -> None:
     depth = 0
-    for match in _STRUCTURE.finditer(text):
+    for match in re.finditer(_STRUCTURE, text):
         mark = match.group()
         if mark in "[{":
             depth += 1
