@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from pilot.address import Address
 from pilot.errors import WireError
-from pilot.wire.checksum import crc32
+from pilot.wire.checksum import SHORT, crc32, crc32_short
 
 VERSION = 1
 
@@ -121,8 +121,11 @@ def encode_raw(
         )
     except StructError as error:
         raise _not_encodable(payload, error) from None
-    checksum = crc32(payload, crc32(header))
-    return header[:30] + checksum.to_bytes(4, "big") + payload
+    checksum = crc32(header)
+    header = header[:30]
+    if payload:
+        checksum = (crc32_short if len(payload) < SHORT else crc32)(payload, checksum)
+    return header + checksum.to_bytes(4, "big") + payload
 
 
 def decode_raw(data: bytes) -> RawPacket:
@@ -153,7 +156,10 @@ def decode_raw(data: bytes) -> RawPacket:
     payload = data[34 : 34 + length]
     if len(payload) != length:
         raise WireError(f"packet truncated: have {len(data)} bytes, need {HEADER_SIZE + length}")
-    if crc32(payload, crc32(data[:30] + _NO_CHECKSUM)) != checksum:
+    computed = crc32(data[:30] + _NO_CHECKSUM)
+    if length:
+        computed = (crc32_short if length < SHORT else crc32)(payload, computed)
+    if computed != checksum:
         raise WireError("checksum mismatch")
     if first >> 4 != VERSION:
         raise WireError(f"unsupported protocol version {first >> 4} (expected {VERSION})")
