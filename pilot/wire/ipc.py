@@ -8,6 +8,7 @@ payload too short raises with the very text the reference answers in its error f
 
 from __future__ import annotations
 
+from enum import IntEnum
 from struct import Struct
 from struct import error as StructError  # noqa: N812
 from typing import Any, NamedTuple
@@ -20,10 +21,6 @@ from pilot.wire.ipcframes import (
     MAX_SEND_DATA,
     Command,
     FrameDecoder,
-    HandshakeSub,
-    ManagedAction,
-    ManagedSub,
-    NetworkSub,
     encode_frame,
     encode_json,
 )
@@ -59,6 +56,48 @@ __all__ = [
     "encode_json",
     "encode_text",
 ]
+
+
+class HandshakeSub(IntEnum):
+    """First byte of a L{Command.HANDSHAKE}."""
+
+    REQUEST = 0x01
+    APPROVE = 0x02
+    REJECT = 0x03
+    PENDING = 0x04
+    TRUSTED = 0x05
+    REVOKE = 0x06
+
+
+class NetworkSub(IntEnum):
+    """First byte of a L{Command.NETWORK}."""
+
+    LIST = 0x01
+    JOIN = 0x02
+    LEAVE = 0x03
+    MEMBERS = 0x04
+    INVITE = 0x05
+    POLL_INVITES = 0x06
+    RESPOND_INVITE = 0x07
+
+
+class ManagedSub(IntEnum):
+    """First byte of a L{Command.MANAGED}."""
+
+    SCORE = 0x01
+    STATUS = 0x02
+    RANKINGS = 0x03
+    CYCLE = 0x04
+    POLICY = 0x05
+    MEMBER_TAGS = 0x06
+
+
+class ManagedAction(IntEnum):
+    """Second byte of L{ManagedSub.POLICY} and L{ManagedSub.MEMBER_TAGS}."""
+
+    GET = 0x00
+    SET = 0x01
+
 
 _U16 = Struct(">H")
 _U32 = Struct(">I")

@@ -69,47 +69,6 @@ class Command(IntEnum):
     MANAGED_OK = 0x24
 
 
-class HandshakeSub(IntEnum):
-    """First byte of a L{Command.HANDSHAKE}."""
-
-    REQUEST = 0x01
-    APPROVE = 0x02
-    REJECT = 0x03
-    PENDING = 0x04
-    TRUSTED = 0x05
-    REVOKE = 0x06
-
-
-class NetworkSub(IntEnum):
-    """First byte of a L{Command.NETWORK}."""
-
-    LIST = 0x01
-    JOIN = 0x02
-    LEAVE = 0x03
-    MEMBERS = 0x04
-    INVITE = 0x05
-    POLL_INVITES = 0x06
-    RESPOND_INVITE = 0x07
-
-
-class ManagedSub(IntEnum):
-    """First byte of a L{Command.MANAGED}."""
-
-    SCORE = 0x01
-    STATUS = 0x02
-    RANKINGS = 0x03
-    CYCLE = 0x04
-    POLICY = 0x05
-    MEMBER_TAGS = 0x06
-
-
-class ManagedAction(IntEnum):
-    """Second byte of L{ManagedSub.POLICY} and L{ManagedSub.MEMBER_TAGS}."""
-
-    GET = 0x00
-    SET = 0x01
-
-
 def encode_frame(command: int, payload: bytes = b"") -> bytes:
     """
     @param command: a L{Command}, or any other byte.
