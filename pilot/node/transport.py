@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import (
     IConsumer,
     IDelayedCall,
@@ -21,8 +21,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pilot.errors import ConnectionFailed, ConnectionRefused, ConnectionReset, DialTimeout
+from pilot.errors import ConnectionFailed, ConnectionRefused, DialTimeout
 from pilot.interfaces import ISegmentReceiver
+from pilot.node.endings import StreamReset, StreamTimeout
 from pilot.node.streamaddress import PilotStreamAddress
 from pilot.stream.connection import Connection
 from pilot.stream.events import Closed, CloseCause, Established, PeerFinished
@@ -38,20 +39,6 @@ LOW_WATER = 128 * 1024
 
 #: Segments that one stream may send before the others have their turn.
 BURST = 256
-
-
-class StreamReset(ConnectionReset, ConnectionLost):
-    """The stream was aborted by the peer or given up; bytes may be missing.
-
-    Programs written for TCP know it as L{twisted.internet.error.ConnectionLost}.
-    """
-
-    def __init__(self, message: str) -> None:
-        ConnectionReset.__init__(self, message)
-
-
-class StreamTimeout(StreamReset):
-    """The peer stopped answering an established stream."""
 
 
 @implementer(ITransport, IConsumer, IPushProducer, IHalfCloseableDescriptor)

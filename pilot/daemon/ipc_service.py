@@ -1,0 +1,75 @@
+"""The control socket as a service: opened last, closed first."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet import tcp, unix
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pilot.daemon.ipc import IpcServer
+from pilot.daemon.socketfile import SocketFile
+
+log = Logger()
+
+
+class ControlSocketService(Service):
+    """
+    Serves L{IpcServer} on a Unix socket.
+
+    Clients take the first answer as I{the node is registered}, so start it after that.
+    """
+
+    name = "control"
+
+    def __init__(self, reactor: Any, path: str, server: IpcServer) -> None:
+        self._reactor = reactor
+        self._server = server
+        self._file = SocketFile(path)
+        self._port: _ClaimedPort | None = None
+
+    def startService(self) -> None:
+        """
+        Open the socket.
+
+        @raise PilotError: it cannot be had, see L{SocketFile.claim}.
+        """
+        super().startService()
+        listening = self._file.claim()
+        self._port = _ClaimedPort(listening, self._file.path, self._server, self._reactor)
+        self._port.startListening()
+        log.info("control socket open at {path}", path=self._file.path)
+
+    def stopService(self) -> Deferred[None]:
+        """Close the socket and its connections; remove the file if it is still ours."""
+        super().stopService()
+        self._file.remove()
+        port, self._port = self._port, None
+        closed: Deferred[None] = maybeDeferred(lambda: port.stopListening() if port else None)
+        self._server.close()
+        return closed
+
+
+class _ClaimedPort(unix.Port):
+    """A Unix port on a socket that listens already; it leaves the file to its owner."""
+
+    def __init__(
+        self, listening: socket.socket, path: str, factory: IpcServer, reactor: Any
+    ) -> None:
+        super().__init__(path.encode(), factory, reactor=reactor)
+        self._listening = listening
+
+    def startListening(self) -> None:
+        self.factory.doStart()
+        self.socket = self._listening
+        self.fileno = self._listening.fileno
+        self.connected = True
+        self.numberAccepts = 100
+        self.startReading()
+
+    def connectionLost(self, reason: Failure) -> None:
+        tcp.Port.connectionLost(self, reason)

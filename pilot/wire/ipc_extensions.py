@@ -1,0 +1,101 @@
+"""Commands that our control socket understands beyond the reference's, and their payloads.
+
+All of them are 0x40 or above, where the reference answers C{unknown command}: a client opens with
+L{Extension.HELLO} and knows by the answer what it is talking to.  A daemon uses them only towards
+a client that has said it.
+
+@see: the reference page I{Control socket extensions}.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from struct import Struct
+from struct import error as StructError  # noqa: N812
+from typing import NamedTuple
+
+from pilot.errors import WireError
+from pilot.wire.ipc import decode_text, encode_text
+
+VERSION = 1
+"""The version of this page; a higher one may only add commands and flags."""
+
+WANTS_DATAGRAMS = 0x01
+"""Flag of L{Hello}: push the node's datagrams to this client too."""
+
+
+class Extension(IntEnum):
+    """The command byte."""
+
+    HELLO = 0x40
+    HELLO_OK = 0x41
+    CLOSED = 0x42
+    ABORT = 0x43
+    FINISH = 0x44
+    PAUSE = 0x45
+    RESUME = 0x46
+    UNBIND = 0x47
+    UNBIND_OK = 0x48
+
+
+class CloseReason(IntEnum):
+    """How a stream ended."""
+
+    CLEAN = 0
+    RESET = 1
+    TIMEOUT = 2
+    ABORTED = 3
+
+
+class Hello(NamedTuple):
+    """
+    L{Extension.HELLO} and L{Extension.HELLO_OK}.
+
+    @ivar version: the highest version the sender speaks; both use the lower of the two.
+    @ivar flags: what the client wants (the daemon: what it will do); unknown bits are 0.
+    """
+
+    version: int = VERSION
+    flags: int = 0
+
+    def encode(self) -> bytes:
+        """@return: the payload."""
+        return bytes((self.version, self.flags))
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Hello:
+        """@raise WireError: too short, or version 0."""
+        if len(payload) < 2 or not payload[0]:
+            raise WireError("hello: missing version or flags")
+        return cls(payload[0], payload[1])
+
+
+_CLOSED = Struct(">IB")
+
+
+class Closed(NamedTuple):
+    """
+    L{Extension.CLOSED}.
+
+    @ivar conn_id: the daemon's number of a stream.
+    @ivar reason: a L{CloseReason}; what is unknown counts as a reset.
+    @ivar text: the reason in words; may be empty.
+    """
+
+    conn_id: int
+    reason: CloseReason
+    text: str
+
+    def encode(self) -> bytes:
+        """@return: the payload."""
+        return _CLOSED.pack(self.conn_id, self.reason) + encode_text(self.text)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Closed:
+        """@raise WireError: too short."""
+        try:
+            conn_id, reason = _CLOSED.unpack_from(payload)
+        except StructError:
+            raise WireError("closed: too short") from None
+        known = CloseReason(reason) if reason <= CloseReason.ABORTED else CloseReason.RESET
+        return cls(conn_id, known, decode_text(payload[_CLOSED.size :]))
