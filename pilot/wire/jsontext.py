@@ -34,7 +34,9 @@ _ESCAPE = (
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     r"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
 )
-_STRUCTURE = r'(?s:"(?:[^"\\]|\\.)*"|[\[{]|[\]}])'
+# Strings are skipped whole.  The closing quote is optional, so that an unterminated string is
+# passed over once, not tried again from each quote inside it.
+_STRUCTURE = r'(?s:"(?:[^"\\]|\\.)*"?|[\[{]|[\]}])'
 _UNSAFE = [(character, f"\\u{ord(character):04x}") for character in "<>&\u2028\u2029"]
 
 
