@@ -1,9 +1,9 @@
 """What a packet costs, by the CRC it is checked with.
 
 Claim: C{pilot.wire.packet} encodes a packet of internet size in less than a microsecond, decodes it
-in less than one, and by choosing between isal and zlib by length keeps up with the better of the two
-at every size, once the work around it is counted: opening and sealing, and the short copies that a
-stream makes.
+in less than one, and by choosing between isal and zlib by length keeps up with the better of the
+two at every size, once the work around it is counted: opening and sealing, and the short copies
+that a stream makes.
 
 Run: C{python benchmarks/packet.py}.  All columns are microseconds a packet, the best of many
 rounds.
