@@ -247,7 +247,7 @@ class IpcClient(Protocol):
         if self.full():
             self._answer(place, _error_frame("too many open streams on this connection"))
             return
-        dial = self._server.node.dial(address, port, DialFactory(self))
+        dial: Deferred[Any] = self._server.node.dial(address, port, DialFactory(self))
         self._dials.add(dial)
         dial.addCallback(self._dialled, place)
         dial.addErrback(self._refuse, place)
@@ -362,9 +362,7 @@ class IpcClient(Protocol):
     def _not_sent(self, reason: Failure) -> None:
         # Without a request to belong to, this frame may be taken for another's answer: clients
         # that have said hello are spared it.
-        if self.extended:
-            reason.trap(PilotError)
-        else:
+        if not self.extended or not isinstance(reason.value, PilotError):
             self._refuse(reason, self._line.join(), "sendto: ")
 
     def push_datagram(self, frame: bytes) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet import tcp, unix
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -38,7 +38,7 @@ class ControlSocketService(Service):
 
         @raise PilotError: it cannot be had, see L{SocketFile.claim}.
         """
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]  # Twisted's
         listening = self._file.claim()
         self._port = _ClaimedPort(listening, self._file.path, self._server, self._reactor)
         self._port.startListening()
@@ -46,30 +46,31 @@ class ControlSocketService(Service):
 
     def stopService(self) -> Deferred[None]:
         """Close the socket and its connections; remove the file if it is still ours."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]  # Twisted's
         self._file.remove()
         port, self._port = self._port, None
-        closed: Deferred[None] = maybeDeferred(lambda: port.stopListening() if port else None)
+        closed: Deferred[None] | None = None if port is None else port.stopListening()
         self._server.close()
-        return closed
+        return closed or succeed(None)
 
 
 class _ClaimedPort(unix.Port):
     """A Unix port on a socket that listens already; it leaves the file to its owner."""
 
     def __init__(
-        self, listening: socket.socket, path: str, factory: IpcServer, reactor: Any
+        self, listening: socket.socket, path: str, server: IpcServer, reactor: Any
     ) -> None:
-        super().__init__(path.encode(), factory, reactor=reactor)
+        super().__init__(path.encode(), server, reactor=reactor)
+        self._server = server
         self._listening = listening
 
     def startListening(self) -> None:
-        self.factory.doStart()
+        self._server.doStart()
         self.socket = self._listening
-        self.fileno = self._listening.fileno
+        self.fileno = self._listening.fileno  # type: ignore[method-assign]  # as tcp.Port does
         self.connected = True
         self.numberAccepts = 100
-        self.startReading()
+        self.startReading()  # type: ignore[no-untyped-call]  # Twisted's
 
     def connectionLost(self, reason: Failure) -> None:
-        tcp.Port.connectionLost(self, reason)
+        tcp.Port.connectionLost(self, reason)  # type: ignore[no-untyped-call]  # Twisted's
