@@ -21,6 +21,12 @@ settings.register_profile(
 settings.load_profile("suite")
 
 
+def pytest_collection_finish() -> None:
+    """Spare the collection after each test the walk through everything that stays loaded."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the caller's own ~/.pilot, or hears its environment."""
