@@ -1,0 +1,410 @@
+"""Every command in one table: what it is called, takes, returns, and which function does it.
+
+Parsing, usage texts, C{pilotctl context}, the reference page and completion all read this table, so
+that they cannot disagree.  A function is named, not imported: a run imports the one it needs.
+
+Third parties add families through the entry point group C{pilot.commands}: each entry point names a
+sequence of L{Command}.  They are looked up only when a word is not in the table, and by C{context}
+and the usage texts.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Command:
+    """
+    One command, or one subcommand of a group.
+
+    @ivar name: what is typed; C{"daemon start"} is the subcommand C{start} of the group C{daemon}.
+    @ivar run: C{"module:function"}; the function takes a L{pilot.ctl.call.Call}.
+    @ivar arguments: the syntax of each argument, in order: C{<required>}, C{[optional]},
+        C{[--flag]} (a switch), C{[--flag <value>]}, C{--flag <value>} (needed to do anything).
+    @ivar returns: fields of C{data}, for a reader.
+    @ivar summary: one sentence without a final full stop.
+    @ivar literal: whether every argument is taken as it stands, C{--word} included, because it may
+        be somebody's text.
+    @ivar aliases: flags by another name, old to new.
+    """
+
+    __slots__ = ("aliases", "arguments", "literal", "name", "returns", "run", "summary")
+
+    def __init__(
+        self,
+        name: str,
+        run: str,
+        arguments: tuple[str, ...],
+        returns: str,
+        summary: str,
+        *,
+        literal: bool = False,
+        aliases: dict[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.run = run
+        self.arguments = arguments
+        self.returns = returns
+        self.summary = summary
+        self.literal = literal
+        self.aliases = aliases or {}
+
+    @property
+    def usage(self) -> str:
+        """C{pilotctl name arguments...}."""
+        return " ".join(("pilotctl", self.name, *self.arguments))
+
+    @property
+    def required(self) -> int:
+        """How many positional arguments must be there."""
+        return sum(1 for syntax in self.arguments if syntax.startswith("<"))
+
+    @property
+    def flags(self) -> dict[str, bool]:
+        """Names of the flags, without dashes, and whether each takes a value."""
+        found = {}
+        for syntax in self.arguments:
+            bare = syntax.strip("[]")
+            if bare.startswith("--"):
+                name, _, value = bare[2:].partition(" ")
+                found[name] = bool(value)
+        return found
+
+
+_TARGET = "<address|hostname>"
+_COUNT = "[--count <n>]"
+_TIMEOUT = "[--timeout <dur>]"
+
+COMMANDS: tuple[Command, ...] = (
+    # Set-up.
+    Command(
+        "init",
+        "pilot.ctl.setup:init",
+        (
+            "[--registry <addr>]",
+            "[--beacon <addr>]",
+            "[--hostname <name>]",
+            "[--socket <path>]",
+        ),
+        "config_path, registry, beacon, socket, hostname",
+        "write the configuration file; what is not given goes back to its default",
+    ),
+    Command(
+        "config",
+        "pilot.ctl.setup:config",
+        ("[--set key=value]",),
+        "current configuration as JSON; with --set: key, value",
+        "show the configuration, or set one key of it",
+    ),
+    Command(
+        "context",
+        "pilot.ctl.discovery:context",
+        (),
+        "version, commands {name: {args, description, returns}}, error_codes, global_flags, "
+        "environment, config_file",
+        "describe every command, for programs",
+    ),
+    Command(
+        "version", "pilot.ctl.discovery:version", (), "the version as bare text", "show the version"
+    ),
+    # The daemon.
+    Command(
+        "daemon start",
+        "pilot.ctl.daemon:start",
+        (
+            "[--config <path>]",
+            "[--registry <addr>]",
+            "[--beacon <addr>]",
+            "[--listen <addr>]",
+            "[--endpoint <addr>]",
+            "[--socket <path>]",
+            "[--identity <path>]",
+            "[--email <addr>]",
+            "[--hostname <name>]",
+            "[--public]",
+            "[--no-encrypt]",
+            "[--networks <ids>]",
+            "[--admin-token <token>]",
+            "[--webhook <url>]",
+            "[--keepalive <dur>]",
+            "[--idle-timeout <dur>]",
+            "[--syn-rate-limit <n>]",
+            "[--max-conns-per-port <n>]",
+            "[--max-conns-total <n>]",
+            "[--time-wait <dur>]",
+            "[--registry-tls]",
+            "[--registry-fingerprint <hex>]",
+            "[--log-level <level>]",
+            "[--log-format <fmt>]",
+            "[--no-echo]",
+            "[--no-dataexchange]",
+            "[--no-eventstream]",
+            "[--no-tasksubmit]",
+            "[--trust-auto-approve]",
+            "[--foreground]",
+        ),
+        "node_id, address, pid, socket, hostname, log_file",
+        "start a daemon in the background and wait until it is registered",
+        aliases={"owner": "email"},
+    ),
+    Command(
+        "daemon stop",
+        "pilot.ctl.daemon:stop",
+        (),
+        "pid, forced (bool)",
+        "stop the daemon that daemon start started",
+    ),
+    Command(
+        "daemon status",
+        "pilot.ctl.daemon:status",
+        ("[--check]",),
+        "running (bool), responsive (bool), pid, pid_file, socket, node_id, address, hostname, "
+        "uptime_secs, peers, connections",
+        "say whether the daemon runs; with --check by the exit status alone",
+    ),
+    # The node.
+    Command(
+        "info",
+        "pilot.ctl.node:info",
+        (),
+        "node_id, address, hostname, version, email, public_key, uptime_secs, connections, ports, "
+        "peers, encrypted_peers, authenticated_peers, encrypt, identity, bytes_sent, bytes_recv, "
+        "pkts_sent, pkts_recv, networks, conn_list, peer_list",
+        "show this node",
+    ),
+    Command(
+        "health",
+        "pilot.ctl.node:health",
+        (),
+        "status, uptime_seconds, connections, peers, bytes_sent, bytes_recv",
+        "show whether the daemon is well",
+    ),
+    Command(
+        "peers",
+        "pilot.ctl.node:peers",
+        ("[--search <query>]",),
+        "peers [{node_id, address, endpoint, encrypted, authenticated, hostname, tags}], total",
+        "list the nodes this one has a tunnel to",
+    ),
+    Command(
+        "connections",
+        "pilot.ctl.node:connections",
+        (),
+        "connections [{id, local_port, remote_addr, remote_port, state, ...}], total",
+        "list the streams of this node",
+    ),
+    Command(
+        "disconnect",
+        "pilot.ctl.node:disconnect",
+        ("<conn_id>",),
+        "conn_id",
+        "close a stream of this node, whoever opened it",
+        literal=True,
+    ),
+    Command(
+        "find",
+        "pilot.ctl.node:find",
+        ("<hostname>",),
+        "hostname, node_id, address, public",
+        "look a hostname up",
+        literal=True,
+    ),
+    Command(
+        "set-hostname",
+        "pilot.ctl.profile:set_hostname",
+        ("<hostname>",),
+        "hostname, node_id",
+        "name this node",
+        literal=True,
+    ),
+    Command(
+        "clear-hostname",
+        "pilot.ctl.profile:clear_hostname",
+        (),
+        "hostname",
+        "give the name of this node up",
+    ),
+    Command(
+        "set-public",
+        "pilot.ctl.profile:set_public",
+        (),
+        "type, node_id, visibility",
+        "let anybody find and reach this node",
+    ),
+    Command(
+        "set-private",
+        "pilot.ctl.profile:set_private",
+        (),
+        "type, node_id, visibility",
+        "let only trusted nodes find and reach this node",
+    ),
+    Command(
+        "set-tags",
+        "pilot.ctl.profile:set_tags",
+        ("<tag1>", "[tag2]", "..."),
+        "node_id, tags",
+        "replace the tags of this node, at most three",
+        literal=True,
+    ),
+    Command("clear-tags", "pilot.ctl.profile:clear_tags", (), "tags", "remove all tags"),
+    Command(
+        "deregister",
+        "pilot.ctl.profile:deregister",
+        (),
+        "type",
+        "take this node out of the registry; the daemon keeps running",
+    ),
+    # The registry, asked directly.
+    Command(
+        "lookup",
+        "pilot.ctl.direct:lookup",
+        ("<node_id>",),
+        "type, node_id, address, networks, public_key, public, polo_score, hostname, tags, "
+        "task_exec, real_addr, version",
+        "show what the registry says about a node",
+        literal=True,
+    ),
+    Command(
+        "register",
+        "pilot.ctl.direct:register",
+        ("[listen_addr]",),
+        "type, node_id, address, public_key, observed_addr",
+        "register the identity of this machine without a daemon",
+        literal=True,
+    ),
+    Command(
+        "rotate-key",
+        "pilot.ctl.direct:rotate_key",
+        ("<node_id>", "<email>"),
+        "type, node_id, address, public_key",
+        "replace the key of this node, here and at the registry; the daemon must be stopped",
+        literal=True,
+    ),
+    # Trust.
+    Command(
+        "handshake",
+        "pilot.ctl.trust:handshake",
+        ("<node_id|address|hostname>", "[justification]"),
+        "status, node_id",
+        "ask a node for trust",
+        literal=True,
+    ),
+    Command(
+        "pending",
+        "pilot.ctl.trust:pending",
+        (),
+        "pending [{node_id, public_key, justification, received_at}]",
+        "list the nodes that ask this one for trust",
+    ),
+    Command(
+        "approve",
+        "pilot.ctl.trust:approve",
+        ("<node_id>",),
+        "status, node_id",
+        "grant a node the trust it asked for",
+        literal=True,
+    ),
+    Command(
+        "reject",
+        "pilot.ctl.trust:reject",
+        ("<node_id>", "[reason]"),
+        "status, node_id",
+        "refuse a node the trust it asked for",
+        literal=True,
+    ),
+    Command(
+        "trust",
+        "pilot.ctl.trust:trusted",
+        (),
+        "trusted [{node_id, public_key, mutual, network, approved_at}]",
+        "list the nodes this one trusts",
+    ),
+    Command(
+        "untrust",
+        "pilot.ctl.trust:untrust",
+        ("<node_id>",),
+        "node_id",
+        "take trust back",
+        literal=True,
+    ),
+    # Streams and datagrams.
+    Command(
+        "connect",
+        "pilot.ctl.streams:connect",
+        (_TARGET, "[port]", "[--message <msg>]", _TIMEOUT),
+        "target, port, sent, response",
+        "send a message, or what is piped in, over a stream and show the answer",
+    ),
+    Command(
+        "send",
+        "pilot.ctl.streams:send",
+        (_TARGET, "<port>", "--data <msg>", _TIMEOUT),
+        "target, port, sent, response",
+        "send text over a stream and show the answer",
+    ),
+    Command(
+        "recv",
+        "pilot.ctl.receiving:recv",
+        ("<port>", _COUNT, _TIMEOUT),
+        "messages [{seq, port, data, bytes}], timeout (bool)",
+        "wait for streams on a port and show what each brings",
+    ),
+    Command(
+        "listen",
+        "pilot.ctl.receiving:listen",
+        ("<port>", _COUNT, _TIMEOUT),
+        "messages [{src_addr, src_port, data, bytes}], timeout (bool). Unbounded: NDJSON per line",
+        "show the datagrams that come to a port",
+    ),
+    # Reaching.
+    Command(
+        "ping",
+        "pilot.ctl.reach:ping",
+        (_TARGET, _COUNT, _TIMEOUT),
+        "target, results [{seq, bytes, rtt_ms, error}], timeout (bool)",
+        "measure the way to a node and back",
+    ),
+    Command(
+        "traceroute",
+        "pilot.ctl.reach:traceroute",
+        ("<address>", _TIMEOUT),
+        "target, setup_ms, rtt_samples [{rtt_ms, bytes}]",
+        "measure how long a stream takes to open, and its round trips",
+    ),
+    Command(
+        "bench",
+        "pilot.ctl.bench:bench",
+        (_TARGET, "[size_mb]", _TIMEOUT),
+        "target, sent_bytes, recv_bytes, send_duration_ms, total_duration_ms, send_mbps, "
+        "total_mbps",
+        "measure how fast data goes to a node's echo service and back",
+    ),
+)
+
+
+def by_name(commands: Iterable[Command]) -> dict[str, Command]:
+    """@return: the commands by their name."""
+    return {command.name: command for command in commands}
+
+
+def installed_commands() -> list[Command]:
+    """
+    @return: the commands that installed packages add; one that fails to load, or takes a name that
+        exists, is left out.
+    """
+    from importlib.metadata import entry_points
+
+    found: list[Command] = []
+    taken = set(by_name(COMMANDS))
+    for entry in entry_points(group="pilot.commands"):
+        try:
+            offered = list(entry.load())
+        except Exception:  # a broken package must not break every other command
+            continue
+        for command in offered:
+            if isinstance(command, Command) and command.name not in taken:
+                taken.add(command.name)
+                found.append(command)
+    return found
