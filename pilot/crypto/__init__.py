@@ -1,0 +1,1 @@
+"""Keys: who a node is, and what it seals with."""
