@@ -1,0 +1,1 @@
+"""Who may connect: the handshake, its relay through the registry, the trust file and the gate."""
