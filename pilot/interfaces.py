@@ -21,7 +21,9 @@ class IPilotNode(Interface):
     id, hostname, or C{"self"}.  Every Deferred fails with a L{pilot.errors.PilotError}.
     """
 
-    address = Attribute("Own L{pilot.address.Address} on the backbone, or None before registration.")
+    address = Attribute(
+        "Own L{pilot.address.Address} on the backbone, or None before registration."
+    )
 
     def resolve(target):
         """@return: Deferred of the L{pilot.address.Address} that C{target} names."""

@@ -36,7 +36,7 @@ class Agent:
         self.home.mkdir()
         self.socket = self.home / "pilot.sock"
         self.environment = {
-            **os.environ,
+            **clean_environment(),
             "PILOT_HOME": str(self.home),
             "PILOT_SOCKET": str(self.socket),
             "PILOT_REGISTRY": registry,
@@ -83,6 +83,11 @@ def finished(process: subprocess.Popen[str], *, fails: bool = False) -> dict[str
     return dict(json.loads(out)["data"])
 
 
+def clean_environment() -> dict[str, str]:
+    """The caller's environment without its own Pilot settings."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PILOT_")}
+
+
 def free_ports(count: int, kind: socket.SocketKind) -> list[int]:
     """Ports on loopback that nobody uses right now."""
     with contextlib.ExitStack() as stack:
@@ -93,14 +98,16 @@ def free_ports(count: int, kind: socket.SocketKind) -> list[int]:
 
 
 @contextlib.contextmanager
-def running(command: list[str], environment: dict[str, str], log: Path) -> Iterator[None]:
+def running(
+    command: list[str], environment: dict[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
     """A process that lives as long as the block; its log is shown when the block fails."""
-    with log.open("w") as output:
+    with log.open("a") as output:
         process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
     try:
-        yield
+        yield process
     except BaseException:
         print(f"\n--- log of {' '.join(command[:2])}\n{log.read_text()[-3000:]}", file=sys.stderr)
         raise
@@ -202,7 +209,7 @@ def main() -> int:
         try:
             with contextlib.ExitStack() as stack:
                 stack.enter_context(
-                    running(rendezvous, dict(os.environ), root / "rendezvous.log")
+                    running(rendezvous, clean_environment(), root / "rendezvous.log")
                 )
                 until("the rendezvous", lambda: reachable(registry))
                 for agent in (alice, bob):

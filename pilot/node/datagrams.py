@@ -109,9 +109,7 @@ class Datagrams:
         try:
             members = list(await self._members(network))
         except RegistryError as error:
-            raise ConnectionFailed(
-                f"list nodes for broadcast: registry: {error.message}"
-            ) from None
+            raise ConnectionFailed(f"list nodes for broadcast: registry: {error.message}") from None
         if own not in members:
             raise ConnectionFailed(
                 f"broadcast denied: node {own} is not a member of network {network}"

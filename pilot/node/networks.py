@@ -42,9 +42,11 @@ class Networks:
         assert self._registry.node_id is not None
         answer = await self._registry.lookup(self._registry.node_id)
         networks = answer.get("networks")
-        own = frozenset(
-            n for n in networks if isinstance(n, int) and n
-        ) if isinstance(networks, list) else frozenset()
+        own = (
+            frozenset(n for n in networks if isinstance(n, int) and n)
+            if isinstance(networks, list)
+            else frozenset()
+        )
         policies = {network: await self._policy(network) for network in own}
         self._own, self._allowed_ports = own, policies
         self.members_changed(own)

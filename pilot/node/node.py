@@ -103,9 +103,7 @@ class PilotNode:
         if not 0 <= port <= 0xFFFF:
             raise InvalidArgument(f"invalid port {port}: expected 0 to 65535")
         if not self.parts.networks.allows(address.network, port):
-            raise ConnectionFailed(
-                f"port {port} not allowed by network {address.network} policy"
-            )
+            raise ConnectionFailed(f"port {port} not allowed by network {address.network} policy")
         await self.parts.tunnel.ensure(address.node)
         return await self.parts.streams.dial(self.own_address(), address, port, factory)
 
@@ -133,9 +131,7 @@ class PilotNode:
     async def _send_datagram(self, target: Target, port: int, data: bytes) -> None:
         address = await self._resolve(target)
         if not self.parts.networks.allows(address.network, port):
-            raise ConnectionFailed(
-                f"port {port} not allowed by network {address.network} policy"
-            )
+            raise ConnectionFailed(f"port {port} not allowed by network {address.network} policy")
         await self.parts.datagrams.send(address, port, data)
 
     def add_datagram_listener(
@@ -236,6 +232,16 @@ class PilotNode:
     def network_respond(self, network: int, accept: bool) -> Deferred[dict[str, Any]]:
         """Answer an invitation.  @return: Deferred of the registry's reply."""
         return self._changing(lambda: self.parts.registry.respond_invite(network, accept))
+
+    def member_tags(self, network: int, node_id: int) -> Deferred[dict[str, Any]]:
+        """@return: Deferred of the tags of one member, or of all for node 0."""
+        return self.parts.registry.get_member_tags(network, node_id)
+
+    def set_member_tags(
+        self, network: int, node_id: int, tags: list[str]
+    ) -> Deferred[dict[str, Any]]:
+        """Replace the tags of a member.  @return: Deferred of the registry's reply."""
+        return self.parts.registry.set_member_tags(network, node_id, tags)
 
     def _changing(
         self, request: Callable[[], Awaitable[dict[str, Any]]]

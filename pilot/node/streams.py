@@ -18,7 +18,7 @@ from pilot.node.streamaddress import PilotStreamAddress
 from pilot.node.transport import StreamTransport
 from pilot.stream.config import StreamConfig
 from pilot.stream.connection import Connection, Segment
-from pilot.stream.events import Closed, CloseCause
+from pilot.stream.events import CloseCause, Closed
 from pilot.tunnel.tunnel import Tunnel
 from pilot.wire.packet import (
     FLAG_ACK,
@@ -91,6 +91,7 @@ class StreamTable:
         self._touched: list[StreamTransport] = []
         self._flush_call: IDelayedCall | None = None
         self._in_batch = False
+        self._now = 0.0
 
     # -- opening -------------------------------------------------------------------------------
 
@@ -174,9 +175,7 @@ class StreamTable:
     ) -> StreamTransport:
         self._last_id = self._last_id % 0xFFFFFFFF + 1
         connection.segment_limit = self._tunnel.segment_limit(remote.address.node)
-        stream = StreamTransport(
-            self, connection, self._last_id, local, remote, factory, **ways
-        )
+        stream = StreamTransport(self, connection, self._last_id, local, remote, factory, **ways)
         self._streams[local.port, remote.address.node, remote.port] = stream
         self._by_id[stream.connection_id] = stream
         self._local_ports[local.port] += 1
@@ -205,16 +204,22 @@ class StreamTable:
             window,
             payload,
         ) = packet
-        self._in_batch = True
+        if not self._in_batch:
+            self._in_batch = True
+            self._now = self.clock.seconds()  # one look at the clock serves the whole batch
         stream = self._streams.get((destination_port, source_node, source_port))
         if stream is None:
             self._stray(node_id, packet)
             return
-        if flags & _SYN_ACK == FLAG_SYN and stream.inbound and stream.connection.is_new_syn(sequence):
+        if (
+            flags & _SYN_ACK == FLAG_SYN
+            and stream.inbound
+            and stream.connection.is_new_syn(sequence)
+        ):
             self._replace(stream, node_id, packet)
             return
         stream.connection.segment_received(
-            flags, sequence, acknowledgement, window, payload, self.clock.seconds()
+            flags, sequence, acknowledgement, window, payload, self._now
         )
         if not stream.touched:
             stream.touched = True

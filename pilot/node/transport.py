@@ -26,7 +26,7 @@ from pilot.interfaces import ISegmentReceiver
 from pilot.node.endings import StreamReset, StreamTimeout
 from pilot.node.streamaddress import PilotStreamAddress
 from pilot.stream.connection import Connection
-from pilot.stream.events import Closed, CloseCause, Established, PeerFinished
+from pilot.stream.events import CloseCause, Closed, Established, PeerFinished
 
 if TYPE_CHECKING:
     from pilot.node.streams import StreamTable
@@ -151,7 +151,9 @@ class StreamTransport:
     def registerProducer(self, producer: IPushProducer | IPullProducer, streaming: bool) -> None:
         """Let C{producer} feed the stream at the peer's pace."""
         if self._producer is not None:
-            raise RuntimeError(f"{self._producer!r} is registered already, {producer!r} is one more")
+            raise RuntimeError(
+                f"{self._producer!r} is registered already, {producer!r} is one more"
+            )
         if self._ended:
             producer.stopProducing()
             return

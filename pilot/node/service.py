@@ -1,0 +1,3 @@
+"""Puts a node together, starts it, stops it."""
+
+from __future__ import annotations
