@@ -3,8 +3,8 @@
 An echo of 64 MB on loopback, each side a process of its own, through
 
 * a Twisted TCP echo and a Twisted TLS echo;
-* two nodes over their encrypted tunnel, driven through endpoints in the process: once with the datagrams of 1,200 bytes
-  that cross any Internet path, once with the large ones that loopback allows;
+* two nodes over their encrypted tunnel, driven through endpoints in the process: once with the
+  datagrams of 1,200 bytes that cross any Internet path, once with the large ones of loopback;
 * two daemons, driven by a third process through the Unix control socket (1,200 bytes, and large).
 
 They run in turn within one call, so that the ratios hold on a noisy machine::

@@ -1,8 +1,8 @@
 """The error family: what went wrong, as a person and as a program reads it.
 
-Every error carries a machine-readable C{code} (the closed list of the command line's reference,
-C{docs/reference/pilotctl.md}), a message that says what happened, and, where there is one, a C{hint}
-that says what to do next.  The command line, the control socket and the log print the same three.
+Every error carries a machine-readable C{code} (the closed list of C{docs/reference/pilotctl.md}), a
+message that says what happened, and, where there is one, a C{hint} that says what to do next.  The
+command line, the control socket and the log print the same three.
 """
 
 from __future__ import annotations

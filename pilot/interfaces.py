@@ -1,7 +1,7 @@
 """What one part of a node may ask of another, as zope interfaces.
 
-It stands on the ground floor so that a skill, a service or the trust machinery can be written against
-a node without importing one.
+It stands on the ground floor so that a skill, a service or the trust machinery can be written
+against a node without importing one.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ class IPilotNode(Interface):
     """
     An agent's view of the overlay.
 
-    Two providers: the node inside the daemon (L{pilot.node.node.PilotNode}) and a client of a running
-    daemon's Unix socket (L{pilot.client.remote.RemoteNode}).  A program written against this
-    interface runs inside the daemon or as a process of its own.
+    Two providers: the node inside the daemon (L{pilot.node.node.PilotNode}) and a client of a
+    running daemon's Unix socket (L{pilot.client.remote.RemoteNode}).  A program written against
+    this interface runs inside the daemon or as a process of its own.
 
     A C{target} is an L{pilot.address.Address}, a node id (C{int}) or a text: address, decimal node
     id, hostname, or C{"self"}.  Every Deferred fails with a L{pilot.errors.PilotError}.
@@ -77,7 +77,7 @@ class IPilotNode(Interface):
         """@return: Deferred of C{{"node_id": int, "status": "revoked"}}."""
 
     def pending():
-        """@return: Deferred of a list of requests that wait for an answer (C{services} reference)."""
+        """@return: Deferred of a list of the requests that wait for an answer."""
 
     def trusted():
         """@return: Deferred of a list of trusted peers."""

@@ -1,7 +1,7 @@
 """Two agents meet: run by `make demo`, it needs nothing but this checkout.
 
-It starts a rendezvous and two daemons as processes of their own on loopback, in a temporary home, and
-drives them through `pilotctl` as an agent would.  Every line it prints is a real result.
+It starts a rendezvous and two daemons as processes of their own on loopback, in a temporary home,
+and drives them through `pilotctl` as an agent would.  Every line it prints is a real result.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The rendezvous of a machine whose daemons were told of none: joined, or started in this process."""
+"""The rendezvous of a machine whose daemons were told of none: joined, or started right here."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ class StreamTable:
         return result
 
     def _accept(self, node_id: int, packet: RawPacket) -> None:
-        """A connection request that fits no stream.  The gate comes first: strangers get silence."""
+        """A connection request.  The gate comes first: strangers get silence."""
         port = packet.destination_port
         source = Address(packet.source_network, packet.source_node)
         now = self.clock.seconds()
@@ -380,7 +380,7 @@ class StreamTable:
         return sum(1 for stream in self._by_id.values() if stream.connection.is_open)
 
     def statistics(self) -> list[dict[str, Any]]:
-        """@return: one dict a stream, in the shape of C{conn_list} (protocol notes, I{Statistics})."""
+        """@return: one dict a stream, in the shape of C{conn_list}."""
         return [
             {
                 "id": stream.connection_id,

@@ -126,7 +126,7 @@ class StreamTransport:
             self._close_write()
 
     def loseWriteConnection(self) -> None:
-        """End our direction only.  Towards a reference peer the end waits, since it has no halves."""
+        """End our direction only.  A reference peer knows no halves: towards it the end waits."""
         if not self._write_closed:
             self._close_write()
 
