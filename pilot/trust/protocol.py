@@ -40,9 +40,10 @@ class HandshakeProtocol(Protocol):
 
     def segmentsReceived(self, segments: list[bytes]) -> None:
         """Hand the first segment on; a message is never longer than one."""
-        if not self._heard and segments and self._timer is not None:
+        timer = self._timer
+        if not self._heard and segments and timer is not None and timer.active():
             self._heard = True
-            self._timer.reset(PATIENCE)
+            timer.reset(PATIENCE)
             self.factory.message_received(self.node_id, segments[0])
 
     def connectionLost(self, reason: Failure | None = None) -> None:
