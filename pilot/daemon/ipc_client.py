@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pilot.address import Address
 from pilot.daemon.ipc_limits import IpcLimits
 from pilot.daemon.ipc_ports import BoundPort, DialFactory
 from pilot.daemon.ipc_replies import Place, ReplyLine
@@ -22,7 +23,7 @@ from pilot.errors import PilotError, WireError
 from pilot.wire import ipc
 from pilot.wire.framing import FramingError
 from pilot.wire.ipc import ERROR_CODE, Command, ConnId, FrameDecoder, encode_frame
-from pilot.wire.ipc_extensions import VERSION, WANTS_DATAGRAMS, Extension, Hello
+from pilot.wire.ipc_extensions import VERSION, WANTS_DATAGRAMS, Extension, Hello, HelloOk
 
 if TYPE_CHECKING:
     from pilot.daemon.ipc import IpcServer
@@ -382,7 +383,8 @@ class IpcClient(Protocol):
         hello = Hello.decode(payload)
         self.extended = True
         self.wants_datagrams = bool(hello.flags & WANTS_DATAGRAMS)
-        answer = Hello(min(hello.version, VERSION), hello.flags & WANTS_DATAGRAMS)
+        version, flags = min(hello.version, VERSION), hello.flags & WANTS_DATAGRAMS
+        answer = HelloOk(version, flags, self._server.node.address or Address(0, 0))
         self._line.push(encode_frame(Extension.HELLO_OK, answer.encode()))
 
     # -- frames out ----------------------------------------------------------------------------

@@ -6,7 +6,7 @@ C{PilotError} becomes the Error frame, so its text is what protocol notes, I{Err
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from pilot.daemon.webhook_url import check_webhook_url
@@ -27,7 +27,7 @@ from pilot.wire.jsontext import load
 if TYPE_CHECKING:
     from pilot.daemon.ipc import IpcServer
 
-Handler = Callable[["IpcServer", bytes], Awaitable[bytes]]
+Handler = Callable[["IpcServer", bytes], Coroutine[Any, Any, bytes]]
 
 
 def error_text(error: PilotError) -> str:

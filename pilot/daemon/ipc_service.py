@@ -49,7 +49,7 @@ class ControlSocketService(Service):
         super().stopService()  # type: ignore[no-untyped-call]  # Twisted's
         self._file.remove()
         port, self._port = self._port, None
-        closed: Deferred[None] | None = None if port is None else port.stopListening()
+        closed: Deferred[None] | None = port.stopListening() if port else None  # type: ignore[no-untyped-call]  # Twisted's
         self._server.close()
         return closed or succeed(None)
 
@@ -65,7 +65,7 @@ class _ClaimedPort(unix.Port):
         self._listening = listening
 
     def startListening(self) -> None:
-        self._server.doStart()
+        self._server.doStart()  # type: ignore[no-untyped-call]  # Twisted's
         self.socket = self._listening
         self.fileno = self._listening.fileno  # type: ignore[method-assign]  # as tcp.Port does
         self.connected = True

@@ -19,6 +19,9 @@ class StreamReset(ConnectionReset, ConnectionLost):
     def __init__(self, message: str) -> None:
         ConnectionReset.__init__(self, message)
 
+    def __str__(self) -> str:
+        return self.message
+
 
 class StreamTimeout(StreamReset):
     """The peer stopped answering an established stream."""

@@ -14,6 +14,7 @@ from struct import Struct
 from struct import error as StructError  # noqa: N812
 from typing import NamedTuple
 
+from pilot.address import Address
 from pilot.errors import WireError
 from pilot.wire.ipc import decode_text, encode_text
 
@@ -49,10 +50,10 @@ class CloseReason(IntEnum):
 
 class Hello(NamedTuple):
     """
-    L{Extension.HELLO} and L{Extension.HELLO_OK}.
+    L{Extension.HELLO}.
 
-    @ivar version: the highest version the sender speaks; both use the lower of the two.
-    @ivar flags: what the client wants (the daemon: what it will do); unknown bits are 0.
+    @ivar version: the highest version the client speaks.
+    @ivar flags: what the client wants.
     """
 
     version: int = VERSION
@@ -68,6 +69,30 @@ class Hello(NamedTuple):
         if len(payload) < 2 or not payload[0]:
             raise WireError("hello: missing version or flags")
         return cls(payload[0], payload[1])
+
+
+class HelloOk(NamedTuple):
+    """
+    L{Extension.HELLO_OK}.
+
+    @ivar version: the version that both use.
+    @ivar flags: what the client wanted and will get.
+    @ivar address: the node's own; all zero before it is registered.
+    """
+
+    version: int
+    flags: int
+    address: Address
+
+    def encode(self) -> bytes:
+        """@return: the payload."""
+        return bytes((self.version, self.flags)) + self.address.pack()
+
+    @classmethod
+    def decode(cls, payload: bytes) -> HelloOk:
+        """@raise WireError: too short, or version 0."""
+        version, flags = Hello.decode(payload)
+        return cls(version, flags, Address.unpack(payload[2:8]))
 
 
 _CLOSED = Struct(">IB")

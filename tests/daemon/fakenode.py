@@ -59,6 +59,7 @@ class FakeStream:
         self.producer: Any = None
         self.paused_producer = False
         self.write_closed = False
+        self.read_closed = False
         self.ended = False
         self.written: list[bytes] = []
         node.by_id[self.connection_id] = self
@@ -110,6 +111,7 @@ class FakeStream:
             other.producer.resumeProducing()
 
     def peer_finished(self) -> None:
+        self.read_closed = True
         if IHalfCloseableProtocol.providedBy(self.protocol) and not self.disconnecting:
             self.protocol.readConnectionLost()
             if self.write_closed:
@@ -124,6 +126,8 @@ class FakeStream:
             if self.other is not None:
                 self.other.unread.append(None)
                 self.node.network.clock.callLater(0, self.other.turn)
+            if self.read_closed:
+                self.node.network.clock.callLater(0, self.lose, ConnectionDone())
 
     def loseWriteConnection(self) -> None:
         self.close_write()
