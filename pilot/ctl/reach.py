@@ -35,10 +35,10 @@ TRACES = 3
 
 def ping(call: Call) -> Result:
     """Open a stream to the echo service, send a few bytes, get them back; several times."""
+    count = call.integer("count", DEFAULT_COUNT)
+    limit = _ping_timeout(call)
     with call.connect() as client:
         target = resolve(call, client, call.words[0])
-        count = call.integer("count", DEFAULT_COUNT)
-        limit = _ping_timeout(call)
         deadline = Deadline(limit)
         if not call.console.json:
             call.console.line(f"PING {target}")
