@@ -192,6 +192,10 @@ class Incoming:
             # Or the peer's clock is slow.  Whoever revokes tells the registry, too.
             self._doubt(node_id, record)
 
+    def doubts(self, node_id: int) -> bool:
+        """@return: whether something hints at a revocation by C{node_id} and is being checked."""
+        return node_id in self._doubted
+
     def _doubt(self, node_id: int, record: Trusted) -> None:
         """Something hints at a revocation: ask the registry whether the pair still stands."""
         if node_id in self._doubted:

@@ -31,6 +31,9 @@ HURRIED_INTERVAL, HURRY_FADES = 1.0, 1.2
 #: Seconds between two looks that the registry asked for, however often it asks.
 NOTICE_GAP = 0.05
 
+#: Entries from which on an answer may have been too small for the whole mailbox.
+FULL_ANSWER = 8
+
 #: Entries taken from one answer; a sound registry keeps at most 100 requests.
 MAX_ENTRIES = 1024
 
@@ -190,7 +193,8 @@ class Mailbox:
         Look now; if a look is under way, once more after it, so that what is in the mailbox at
         this moment is found in any case.
 
-        @return: Deferred of whether the registry answered; it fires when the mail is delivered.
+        @return: Deferred of whether the mailbox was read and is empty now; it fires when the
+            mail is delivered.
         """
         if not self._looking:
             self._looking = True
@@ -217,7 +221,9 @@ class Mailbox:
             self.counters["odd"] += odd
             log.warn("{count} entries of the registry's mailbox make no sense", count=odd)
         await self._deliver(mail)
-        return True
+        # What exceeds one answer may have been left for the next.
+        self._noticed = self._noticed or len(mail) >= FULL_ANSWER
+        return len(mail) < FULL_ANSWER
 
     def _looked(self, result: bool | Failure) -> bool:
         if isinstance(result, Failure):

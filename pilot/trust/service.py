@@ -361,7 +361,7 @@ class TrustService:
         self._incoming.message(peer_node_id, data)
 
     def poll(self) -> Deferred[bool]:
-        """@return: Deferred of whether the registry's mailbox could be looked into."""
+        """@return: Deferred of whether the registry's mailbox was read and is empty now."""
         return self._mailbox.poll()
 
     def notified(self, event: str = "handshakes") -> None:
@@ -413,8 +413,8 @@ class TrustService:
         slots = DeferredSemaphore(CONCURRENT_REPORTS)
 
         async def report(node_id: int) -> None:
-            if not self.is_trusted(node_id):
-                return
+            if not self.is_trusted(node_id) or self._incoming.doubts(node_id):
+                return  # a pair in doubt still stands, or should not stand again
             try:
                 await self._registry.report_trust(node_id)
             except RegistryError as error:

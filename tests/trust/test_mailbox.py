@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 
 from pilot.errors import RegistryUnavailable
 from pilot.trust.mailbox import (
+    FULL_ANSWER,
     MAX_ENTRIES,
     NOTICE_GAP,
     Mail,
@@ -120,6 +121,17 @@ def test_a_look_that_is_asked_for_during_another_begins_after_it(post: Post) -> 
     assert (len(post.asked), answered) == (2, [])
     post.answer()
     assert (len(post.asked), answered) == (2, [True, True])
+
+
+def test_a_large_answer_may_not_have_been_all(post: Post) -> None:
+    empty: list[bool] = []
+    post.mailbox.start()
+    post.answer()
+    post.mailbox.poll().addCallback(empty.append)
+    entry = {"from_node_id": 1, "accept": True, "timestamp": 1}
+    post.answer(responses=[entry] * FULL_ANSWER)
+    post.clock.advance(NOTICE_GAP)
+    assert (len(post.asked), empty) == (3, [False])
 
 
 def test_an_absent_registry_is_tried_again_and_its_return_is_told(post: Post) -> None:

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from pilot.crypto.identity import Identity
-from pilot.errors import RegistryError, WireError
+from pilot.errors import RegistryError, RegistryUnavailable, WireError
 from pilot.trust.screening import (
     BURST,
     REMEMBERED_PEERS,
@@ -210,6 +210,7 @@ class Desk:
         self.clock.advance(1_775_000_000)
         self.lookups = 0
         self.known = ""
+        self.away = False
         self.registered = SENDER.public_key_text
         self.screening = Screening(
             self.clock, self, wall_time=self.clock.seconds, known_key=lambda _: self.known
@@ -218,7 +219,9 @@ class Desk:
     def lookup(self, node_id: int) -> Deferred[dict[str, Any]]:
         self.lookups += 1
         answer: Deferred[dict[str, Any]] = Deferred()
-        if node_id in (1, 9):
+        if self.away:
+            answer.errback(RegistryUnavailable("away"))
+        elif node_id in (1, 9):
             answer.callback({"public_key": self.registered, "networks": [0, 7]})
         else:
             answer.errback(RegistryError(f"node {node_id}: node not found"))
@@ -329,6 +332,18 @@ def test_a_key_change_at_the_registry_is_obeyed(desk: Desk) -> None:
     desk.registered = NODE_3.public_key_text
     assert desk.screen(desk.write().encode()) is None
     assert desk.reasons() == {"key": 1}
+
+
+@pytest.mark.parametrize(
+    ("known", "believed"),
+    (("", False), (NODE_3.public_key_text, False), (SENDER.public_key_text, True)),
+)
+def test_while_the_registry_is_away_only_the_key_on_record_counts(
+    desk: Desk, known: str, believed: bool
+) -> None:
+    desk.away, desk.known = True, known
+    assert (desk.screen(desk.write().encode()) is not None) is believed
+    assert desk.lookups == 5  # some seconds of patience
 
 
 @pytest.mark.parametrize("field", ("public_key", "signature"))

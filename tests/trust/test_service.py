@@ -228,6 +228,33 @@ def test_asking_takes_the_relay_soon_when_the_dial_hangs(world: World) -> None:
     assert world.registry.types(1) == ["request_handshake"]
 
 
+def test_the_relayed_request_takes_the_dial_back(world: World) -> None:
+    """Else the peer would be asked twice, and the second time when it may have answered."""
+    a, b = world.node(1), world.node(2)
+    world.pump(1)
+    world.registry.networks = {1: {5}, 2: {5}}
+    world.wait(a.trust.handshake(2))
+    world.pump(0.5)
+    assert world.registry.types(1) == ["request_handshake"]
+    b.trust.networks_changed([5])  # from now on its gate would let the dial in
+    world.pump(30)
+    assert (1, 2, "request") not in kinds(world)
+
+
+def test_an_automatic_acceptance_that_finds_no_way_goes_through_the_mailbox(
+    world: World,
+) -> None:
+    a, b = world.node(1, public=True), world.node(2, public=True, auto_approve=True)
+    asking = a.trust.handshake(2)
+    while not world.sent:
+        world.clock.advance(0.01)
+    world.cut.add(frozenset((1, 2)))
+    world.wait(asking)
+    world.pump(120)
+    assert kinds(world) == [(1, 2, "request")]
+    assert a.state(2) == b.state(1) == "trusted"
+
+
 # -- errors of asking ------------------------------------------------------------------------------
 
 
@@ -474,6 +501,57 @@ def test_a_revocation_is_delivered_when_the_peer_resurrects_the_pair(world: Worl
     assert kinds(world)[-1] == (1, 2, "revoke")
     assert b.state(1) == "none"
     assert not world.registry.paired(1, 2)
+
+
+def test_a_revocation_that_waits_in_the_mailbox_is_not_overtaken_by_the_report(
+    world: World,
+) -> None:
+    """The registry of the reference would make the pair again, and the hint would be worthless."""
+    a, b = world.node(1), world.node(2)
+    befriend(world, a, b)
+    world.cut.add(frozenset((1, 2)))
+    b.trust.notify_supported = True
+    world.wait(a.trust.untrust(2))
+    world.pump(12)
+    assert world.registry.responses[2]
+    b.trust.reregistered()
+    world.pump(20)
+    assert b.state(1) == "none"
+    assert not world.registry.paired(1, 2)
+
+
+def test_a_rejection_in_the_mailbox_is_no_revocation_while_the_pair_stands(
+    world: World,
+) -> None:
+    a, b = world.node(1), world.node(2)
+    befriend(world, a, b)
+    rejection = {"from_node_id": 2, "accept": False, "timestamp": world.registry.now()}
+    world.registry.responses[1] = [rejection]
+    world.pump(70)
+    assert a.state(2) == "trusted"
+    checks = [kind for _, kind, _ in world.registry.log if kind == "check_trust"]
+    assert len(checks) == 1
+    # One that is older than the trust is not even looked into.
+    world.registry.responses[1] = [{**rejection, "timestamp": world.registry.now() - 9999}]
+    world.registry.consents.clear()
+    world.pump(70)
+    assert a.state(2) == "trusted"
+
+
+def test_an_undeliverable_revocation_is_given_up_after_a_week(world: World) -> None:
+    a, b = world.node(1), world.node(2)
+    befriend(world, a, b)
+    b.stop()
+    world.wait(a.trust.untrust(2))
+    for _ in range(6 * 144):
+        world.clock.advance(600)
+    assert '"owed"' in a.path.read_text()
+    for _ in range(2 * 144):
+        world.clock.advance(600)
+    assert '"owed"' not in a.path.read_text()
+    counters = a.trust.counters()
+    assert counters["errands.given_up"] == 1
+    assert counters["errands.attempts"] < 250
 
 
 def test_an_undelivered_revocation_survives_a_restart(world: World) -> None:
