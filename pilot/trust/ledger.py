@@ -116,10 +116,7 @@ class Ledger:
                 self._set(node_id, before)
                 self.counters["not_saved"] += 1
                 raise
-        for name, data in outcome.events:
-            self._on_event(name, data)
-        if outcome.severed:
-            self._on_severed(node_id, outcome.record)
+        self._tell(node_id, outcome)
         if errand is None:
             self._errands.drop(node_id)
         elif outcome.steps:
@@ -167,6 +164,16 @@ class Ledger:
         if step not in owed.steps:
             errand = owed._replace(steps=ordered({*owed.steps, step}))
             self._errands.put(errand).addErrback(_undelivered, node_id)
+
+    def _tell(self, node_id: int, outcome: Outcome) -> None:
+        """Whoever listens: a fault of theirs must not keep a decision from being carried out."""
+        try:
+            for name, data in outcome.events:
+                self._on_event(name, data)
+            if outcome.severed:
+                self._on_severed(node_id, outcome.record)
+        except Exception:
+            log.failure("what happened with node {node} could not be told", node=node_id)
 
     def _set(self, node_id: int, record: Record) -> None:
         before = self._records.pop(node_id, None)

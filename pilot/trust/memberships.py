@@ -46,7 +46,7 @@ class Memberships:
         self._ledger = ledger
         self._background = background
         self._wall_time = wall_time
-        self._own_known = False
+        self._own_known = self._told = False
 
     def start(self) -> None:
         """Learn our own networks, and look after trust that hangs on them."""
@@ -55,7 +55,7 @@ class Memberships:
 
     def changed(self, networks: Iterable[int]) -> None:
         """Our networks, as the node has just learnt them."""
-        self._own_known = True
+        self._own_known = self._told = True
         if self.networks.set_own(networks):
             self._background.watch(Deferred.fromCoroutine(self._check(ask_own=False)))
 
@@ -94,7 +94,7 @@ class Memberships:
             self.networks.set_own(networks_of(own))
 
     async def _check(self, *, ask_own: bool) -> None:
-        if ask_own:
+        if ask_own and not self._told:
             await self._learn_own()
         for node_id, record in self._ledger:
             if isinstance(record, Trusted) and (record.network or not record.public_key):

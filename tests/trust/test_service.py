@@ -792,6 +792,20 @@ def test_a_node_without_an_identity_file_keeps_its_trust_in_memory(world: World)
     assert not node.path.exists() or json.loads(node.path.read_bytes()) == {"trusted": None}
 
 
+def test_a_listener_that_fails_keeps_nothing_from_being_done(
+    world: World, nothing_left_behind: Any
+) -> None:
+    a, b = world.node(1, public=True), world.node(2, public=True)
+    world.wait(a.trust.handshake(2))
+    world.pump(1)
+    b.events = None  # type: ignore[assignment]  # whatever is raised now, fails
+    world.wait(b.trust.approve(1))
+    world.pump(1)
+    assert a.state(2) == b.state(1) == "trusted"
+    assert len(nothing_left_behind) == 1
+    nothing_left_behind.clear()
+
+
 # -- floods ----------------------------------------------------------------------------------------
 
 
