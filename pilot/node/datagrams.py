@@ -36,11 +36,13 @@ class Datagrams:
         *,
         own_address: Callable[[], Address],
         admits: Callable[[int, int], bool],
+        allows: Callable[[int, int], bool],
         members: Callable[[int], Awaitable[Iterable[int]]],
         on_event: Callable[[str, dict[str, Any]], None],
     ) -> None:
         """
         @param admits: C{(node id, port)}: the trust gate.
+        @param allows: C{(network, port)}: the port policy of a network.
         @param members: gives the node ids of a network; for broadcasts.
         """
         self.refused: Counter[str] = Counter()
@@ -48,6 +50,7 @@ class Datagrams:
         self._ports = ports
         self._own_address = own_address
         self._admits = admits
+        self._allows = allows
         self._members = members
         self._on_event = on_event
         self._listeners: list[Listener] = []
@@ -127,6 +130,14 @@ class Datagrams:
             self._on_event(
                 "datagram.rejected",
                 {"src_node_id": node_id, "src_addr": str(source), "dst_port": port},
+            )
+            return
+        if not self._allows(packet.destination_network, port):
+            self.refused["port_policy"] += 1
+            network = packet.destination_network
+            self._on_event(
+                "datagram.port_rejected",
+                {"src_node_id": node_id, "dst_port": port, "network": network},
             )
             return
         self._on_event(

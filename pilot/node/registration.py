@@ -33,6 +33,7 @@ class Registration:
     """
     The heartbeat of a node.
 
+    @ivar started: whether the node was registered once.
     @ivar connected: whether the last exchange with the registry succeeded.
     """
 
@@ -65,6 +66,7 @@ class Registration:
         self._next: IDelayedCall | None = None
         self._beating: Deferred[None] | None = None
         self._running = False
+        self.started = False
 
     async def start(self) -> None:
         """
@@ -74,7 +76,7 @@ class Registration:
         @raise RegistryError: the registry refuses this node.
         """
         await self._register()
-        self.connected = self._running = True
+        self.started = self.connected = self._running = True
         self._schedule(self._interval + self._rng.uniform(0.0, FIRST_BEAT_SPREAD))
 
     async def stop(self, *, deregister: bool) -> None:

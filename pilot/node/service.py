@@ -1,3 +1,376 @@
 """Puts a node together, starts it, stops it."""
 
 from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pilot import _version
+from pilot.address import PORT_HANDSHAKE, Address
+from pilot.crypto.identity import Identity
+from pilot.errors import ConnectionFailed, PilotError
+from pilot.node.datagrams import Datagrams
+from pilot.node.directory import PeerDirectory
+from pilot.node.networks import Networks
+from pilot.node.node import PilotNode
+from pilot.node.ports import PortTable
+from pilot.node.profile import Profile
+from pilot.node.registration import Registration
+from pilot.node.report import Report
+from pilot.node.settings import NodeSettings
+from pilot.node.streams import StreamTable
+from pilot.registry.client import RegistryClient
+from pilot.stream.config import StreamConfig
+from pilot.trust.protocol import HandshakeFactory
+from pilot.trust.service import TrustService
+from pilot.trust.store import TrustStore
+from pilot.tunnel.endpoints import (
+    format_endpoint,
+    is_private,
+    lan_addresses,
+    parse_endpoint,
+    registered_address,
+)
+from pilot.tunnel.socket import UdpSocket
+from pilot.tunnel.tunnel import Tunnel
+from pilot.wire.packet import PROTO_DATAGRAM, PROTO_STREAM, RawPacket
+
+log = Logger()
+
+#: Seconds between looks whether memberships and port policies have changed.
+NETWORKS_INTERVAL = 300.0
+
+EventListener = Callable[[str, dict[str, Any]], None]
+
+
+class NodeParts:
+    """
+    What a node is made of; each part knows the others only through what it was given.
+
+    @ivar settings: what the node was told.
+    @ivar identity: its key.
+    @ivar registry: the client of the registry, signed in as this node.
+    @ivar directory: what is known of peers.
+    @ivar networks: memberships and port policies.
+    @ivar profile: how the node is known to others.
+    @ivar ports: the bound virtual ports.
+    @ivar tunnel: the encrypted UDP tunnels.
+    @ivar streams: the streams.
+    @ivar datagrams: datagrams in and out.
+    @ivar registration: the heartbeat.
+    @ivar report: the info and health replies.
+    """
+
+    settings: NodeSettings
+    identity: Identity
+    registry: RegistryClient
+    directory: PeerDirectory
+    networks: Networks
+    profile: Profile
+    ports: PortTable
+    tunnel: Tunnel
+    streams: StreamTable
+    datagrams: Datagrams
+    registration: Registration
+    report: Report
+    trust_or_none: TrustService | None = None
+
+    @property
+    def trust(self) -> TrustService:
+        """Who may connect; asked for before the registration it is an error of the program."""
+        assert self.trust_or_none is not None
+        return self.trust_or_none
+
+
+class NodeService(Service):
+    """
+    A node from its start to its end.
+
+    @ivar node: the node; use it once C{started} has fired.
+    @ivar started: Deferred of None when the node is registered and serves; it fails with the
+        C{PilotError} that kept it from that.
+    """
+
+    name = "node"
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: NodeSettings,
+        identity: Identity,
+        trust_file: Path | None,
+        *,
+        rng: random.Random | None = None,
+        on_event: EventListener = lambda name, data: None,
+    ) -> None:
+        """
+        Wire everything, open nothing.
+
+        @param trust_file: where trust is kept; None forgets it at the end.
+        @param on_event: told what happens (protocol notes, I{Events}): a name and its data.
+        """
+        self._reactor = reactor
+        self._trust_file = trust_file
+        self._on_event = on_event
+        self._rng = rng or random.SystemRandom()
+        self._endpoint = ""
+        self._refreshing = LoopingCall(self._refresh_networks)
+        self._refreshing.clock = reactor
+        self.started: Deferred[None] = Deferred()
+        self.parts = parts = NodeParts()
+        self.node = PilotNode(parts)
+        parts.settings = settings
+        parts.identity = identity
+        parts.registry = RegistryClient(
+            reactor,
+            settings.registry,
+            identity=identity,
+            tls_fingerprint=settings.registry_fingerprint or None,
+            rng=self._rng,
+        )
+        parts.directory = PeerDirectory(reactor, parts.registry)
+        parts.networks = Networks(parts.registry)
+        parts.profile = Profile(parts.registry, hostname=settings.hostname, public=settings.public)
+        parts.ports = PortTable(settings.limits, self._rng)
+        host, port = _split(settings.listen)
+        parts.tunnel = Tunnel(
+            reactor,
+            identity,
+            0,
+            UdpSocket(reactor, host, port),
+            parts.directory,
+            encrypt=settings.encrypt,
+            rng=self._rng,
+            on_event=on_event,
+        )
+        parts.streams = StreamTable(
+            reactor,
+            parts.tunnel,
+            parts.ports,
+            settings.limits,
+            StreamConfig(
+                keepalive=settings.keepalive,
+                idle_timeout=settings.idle_timeout,
+                time_wait=settings.time_wait,
+            ),
+            self._rng,
+            admits=self._admits,
+            allows=parts.networks.allows,
+            on_event=on_event,
+        )
+        parts.datagrams = Datagrams(
+            parts.tunnel,
+            parts.ports,
+            own_address=self.node.own_address,
+            admits=self._admits,
+            allows=parts.networks.allows,
+            members=parts.networks.members,
+            on_event=on_event,
+        )
+        parts.tunnel.packet_sink = self._packet_received
+        parts.tunnel.batch_sink = parts.streams.batch_ended
+        parts.registration = Registration(
+            reactor,
+            parts.registry,
+            self._rng,
+            settings.keepalive,
+            register=self._register,
+            after_beat=self._after_beat,
+            after_return=self._after_return,
+        )
+        parts.report = Report(reactor, parts)
+
+    # -- start and stop ------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Start; C{started} tells how it went."""
+        super().startService()  # type: ignore[no-untyped-call]
+        Deferred.fromCoroutine(self._start()).chainDeferred(self.started)
+
+    async def _start(self) -> None:
+        parts, settings = self.parts, self.parts.settings
+        parts.tunnel.start()
+        parts.tunnel.beacon = await self._beacon_address()
+        self._endpoint = await self._public_endpoint()
+        await parts.registration.start()
+        own = self.node.own_address()
+        log.info(
+            "registered as {address} at {registry}", address=str(own), registry=settings.registry
+        )
+        self._start_trust(own)
+        for network in settings.networks:
+            await self._join(network)
+        self._refreshing.start(NETWORKS_INTERVAL)
+        parts.registry.on_connected(parts.registration.check_now)
+        self._on_event("node.registered", {"address": str(own), "endpoint": self._endpoint})
+
+    def _start_trust(self, own: Address) -> None:
+        parts, settings = self.parts, self.parts.settings
+        parts.trust_or_none = trust = TrustService(
+            self._reactor,
+            TrustStore(self._trust_file),
+            parts.identity,
+            own.node,
+            parts.registry,
+            send_message=self._send_message,
+            on_event=self._on_event,
+            public=settings.public,
+            auto_approve=settings.trust_auto_approve,
+            poll_interval=settings.keepalive,
+            drop_streams=parts.streams.drop_peer,
+            drop_tunnel=self._drop_tunnel,
+            rng=self._rng,
+        )
+        parts.networks.members_changed = trust.networks_changed
+        parts.registry.on_notify(trust.notified)
+        trust.notify_supported = parts.registry.notified
+        parts.ports.bind(PORT_HANDSHAKE, HandshakeFactory(self._reactor, trust.message_received))
+        trust.start()
+
+    async def stopService(self) -> None:
+        """Say goodbye to peers and registry, close the socket."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        parts = self.parts
+        if self._refreshing.running:
+            self._refreshing.stop()
+        if parts.trust_or_none is not None:
+            parts.trust.stop()
+        parts.streams.close()
+        # A registry of this implementation keeps what belongs to a node that says goodbye.  Others
+        # take it out of its networks for good, so there a member leaves without a word.
+        keeps = parts.registry.notified or not parts.networks.own
+        await parts.registration.stop(deregister=keeps)
+        parts.registry.close()
+        parts.tunnel.close()
+
+    # -- registration --------------------------------------------------------------------------
+
+    async def _register(self) -> None:
+        parts = self.parts
+        if parts.registration.started:
+            self._endpoint = await self._public_endpoint()  # it may have moved meanwhile
+        parts.tunnel.lan_addrs = tuple(lan_addresses(parts.tunnel.address[1]))
+        await parts.registry.register(
+            self._endpoint,
+            owner=parts.settings.email,
+            lan_addrs=parts.tunnel.lan_addrs,
+            version=_version.__version__,
+        )
+        node_id = parts.registry.node_id
+        assert node_id is not None
+        if parts.trust_or_none is not None and parts.tunnel.node_id != node_id:
+            log.warn("the registry gave this node another address: {node_id}", node_id=node_id)
+            parts.trust.node_id = node_id
+        parts.tunnel.registered(node_id)
+        await parts.profile.restore()
+
+    async def _beacon_address(self) -> tuple[str, int] | None:
+        beacon = self.parts.settings.beacon
+        if not beacon:
+            return None
+        literal = parse_endpoint(beacon)
+        if literal is not None:
+            return literal
+        host, port = _split(beacon)
+        try:
+            return str(await self._reactor.resolve(host)), port
+        except Exception as error:
+            log.error("beacon {beacon} has no address: {error}", beacon=beacon, error=error)
+            return None
+
+    async def _public_endpoint(self) -> str:
+        """Where others reach the socket, as far as that can be known from here."""
+        settings, tunnel = self.parts.settings, self.parts.tunnel
+        if settings.endpoint:
+            return settings.endpoint
+        if tunnel.beacon is not None:
+            seen = await tunnel.discover()
+            if seen is None:
+                log.warn("the beacon {beacon} does not answer", beacon=settings.beacon)
+            elif not is_private(format_endpoint(seen)):
+                return format_endpoint(seen)
+        return registered_address(format_endpoint(tunnel.address))
+
+    def _after_beat(self) -> None:
+        self.parts.trust.notify_supported = self.parts.registry.notified
+
+    def _after_return(self) -> None:
+        node_id = self.parts.registry.node_id
+        self.parts.trust.reregistered(node_id)
+        self._on_event("node.reregistered", {"address": str(self.node.own_address())})
+
+    async def _join(self, network: int) -> None:
+        try:
+            await self.parts.registry.join_network(network)
+        except PilotError as error:
+            log.warn("network {network}: {error}", network=network, error=error.message)
+        else:
+            self._on_event("network.auto_joined", {"network_id": network})
+
+    async def _refresh_networks(self) -> None:
+        try:
+            await self.parts.networks.refresh()
+        except PilotError as error:
+            log.debug("memberships not refreshed: {error}", error=error.message)
+
+    # -- packets and trust ---------------------------------------------------------------------
+
+    def _packet_received(self, node_id: int, packet: RawPacket) -> None:
+        if packet.protocol == PROTO_STREAM:
+            self.parts.streams.packet_received(node_id, packet)
+        elif packet.protocol == PROTO_DATAGRAM:
+            self.parts.datagrams.packet_received(node_id, packet)
+
+    def _admits(self, node_id: int, port: int) -> bool:
+        if node_id == self.parts.registry.node_id:
+            return True
+        trust = self.parts.trust_or_none
+        return trust is not None and trust.allows(node_id, port)
+
+    def _drop_tunnel(self, node_id: int) -> None:
+        self.parts.directory.forget(node_id)
+        self.parts.tunnel.forget(node_id)
+
+    def _send_message(self, node_id: int, data: bytes) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._deliver(node_id, data))
+
+    async def _deliver(self, node_id: int, data: bytes) -> None:
+        message = _OneMessage(data)
+        await self.node.dial(
+            Address(0, node_id), PORT_HANDSHAKE, Factory.forProtocol(lambda: message)
+        )
+        await message.delivered
+
+
+class _OneMessage(Protocol):
+    """Writes one unit and closes; C{delivered} fires when it was acknowledged."""
+
+    def __init__(self, data: bytes) -> None:
+        self.delivered: Deferred[None] = Deferred()
+        self._data = data
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.write_unit(self._data)
+        transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if reason.check(ConnectionDone):
+            self.delivered.callback(None)
+        else:
+            self.delivered.errback(Failure(ConnectionFailed(reason.getErrorMessage())))
+
+
+def _split(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)

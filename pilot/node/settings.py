@@ -34,14 +34,12 @@ class NodeSettings:
     identity: Path | None
     listen: str = ":0"
     endpoint: str = ""
-    registry_tls: bool = False
     registry_fingerprint: str = ""
     hostname: str = ""
     email: str = ""
     public: bool = False
     encrypt: bool = True
     networks: tuple[int, ...] = ()
-    admin_token: str = ""
     trust_auto_approve: bool = False
     keepalive: float = 60.0
     idle_timeout: float = 120.0

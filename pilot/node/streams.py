@@ -67,10 +67,12 @@ class StreamTable:
         rng: random.Random,
         *,
         admits: Callable[[int, int], bool],
+        allows: Callable[[int, int], bool],
         on_event: Callable[[str, dict[str, Any]], None],
     ) -> None:
         """
         @param admits: C{(node id, port)}: whether the trust gate lets a stranger's request pass.
+        @param allows: C{(network, port)}: the port policy of a network.
         @param on_event: told the webhook events of this layer (protocol notes, I{Events}).
         """
         self.clock = clock
@@ -81,6 +83,7 @@ class StreamTable:
         self._config = config
         self._rng = rng
         self._admits = admits
+        self._allows = allows
         self._on_event = on_event
         self._syn_rate = SynRate(limits, clock.seconds())
         self._stray_resets = TokenBucket(STRAY_RESET_RATE, clock.seconds())
@@ -132,6 +135,14 @@ class StreamTable:
             self._on_event(
                 "syn.rejected",
                 {"src_node_id": node_id, "src_addr": str(source), "dst_port": port},
+            )
+            return
+        if not self._allows(packet.destination_network, port):
+            self.refused["port_policy"] += 1
+            network = packet.destination_network
+            self._on_event(
+                "syn.port_rejected",
+                {"src_node_id": node_id, "dst_port": port, "network": network},
             )
             return
         exhausted = self._syn_rate.refusal(node_id, now)
@@ -368,6 +379,12 @@ class StreamTable:
         if self._flush_call is not None:
             self._flush_call.cancel()
             self._flush_call = None
+
+    def drop_peer(self, node_id: int) -> None:
+        """Trust in C{node_id} is over: so are its streams."""
+        for stream in list(self._by_id.values()):
+            if stream.remote.address.node == node_id:
+                stream.abortConnection()
 
     # -- looking in ----------------------------------------------------------------------------
 

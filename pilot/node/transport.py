@@ -9,11 +9,10 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import (
     IConsumer,
     IDelayedCall,
-    IHalfCloseableDescriptor,
     IHalfCloseableProtocol,
     IProtocol,
     IProtocolFactory,
-    IPullProducer,
+    IProducer,
     IPushProducer,
     ITransport,
 )
@@ -41,7 +40,7 @@ LOW_WATER = 128 * 1024
 BURST = 256
 
 
-@implementer(ITransport, IConsumer, IPushProducer, IHalfCloseableDescriptor)
+@implementer(ITransport, IConsumer, IPushProducer)
 class StreamTransport:
     """
     What a protocol on a virtual port writes to.
@@ -148,7 +147,7 @@ class StreamTransport:
 
     # -- IConsumer: our producer writes to the stream ------------------------------------------
 
-    def registerProducer(self, producer: IPushProducer | IPullProducer, streaming: bool) -> None:
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """Let C{producer} feed the stream at the peer's pace."""
         if self._producer is not None:
             raise RuntimeError(
@@ -160,7 +159,7 @@ class StreamTransport:
         self._producer, self._streaming = producer, streaming
         self._producer_paused = False
         if not streaming:
-            producer.resumeProducing()  # type: ignore[union-attr]
+            self._producer.resumeProducing()
 
     def unregisterProducer(self) -> None:
         """The producer is done."""

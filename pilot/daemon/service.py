@@ -1,0 +1,162 @@
+"""The composition root: a daemon is put together here, and only here."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.logger import Logger
+
+from pilot.address import PORT_ECHO
+from pilot.crypto.files import write_atomically
+from pilot.crypto.identity import Identity, load_or_create_identity
+from pilot.daemon.ipc import IpcServer
+from pilot.daemon.ipc_service import ControlSocketService
+from pilot.daemon.lockfile import LockFile
+from pilot.daemon.loopback import LoopbackRendezvous
+from pilot.daemon.settings import DaemonSettings, account_path
+from pilot.daemon.socketfile import is_alive
+from pilot.errors import AlreadyExists, InvalidArgument
+from pilot.node.node import PilotNode
+from pilot.node.ports import PortLimits
+from pilot.node.service import NodeService
+from pilot.node.settings import NodeSettings
+from pilot.services.echo import EchoFactory
+
+log = Logger()
+
+
+class DaemonService(MultiService):
+    """
+    One daemon: a node, its built-in services, the control socket, and a rendezvous if need be.
+
+    @ivar started: Deferred of None when everything serves; it fails with the C{PilotError} or
+        C{OSError} that prevented it, and then nothing is left open.
+    @ivar node: the node, once started.
+    """
+
+    name = "pilot"
+
+    def __init__(
+        self, settings: DaemonSettings, reactor: Any, loopback: LoopbackRendezvous | None = None
+    ) -> None:
+        """@param loopback: what to join or start when C{settings} name no registry."""
+        super().__init__()
+        self.started: Deferred[None] = Deferred()
+        self._settings = settings
+        self._reactor = reactor
+        self._loopback = loopback or LoopbackRendezvous(reactor)
+        self._nodes: NodeService | None = None
+        self._lock: LockFile | None = None
+
+    @property
+    def node(self) -> PilotNode:
+        """The node; there is none before the start."""
+        assert self._nodes is not None
+        return self._nodes.node
+
+    def startService(self) -> None:
+        """Start; C{started} tells how it went."""
+        super().startService()
+        Deferred.fromCoroutine(self._start()).chainDeferred(self.started)
+
+    async def _start(self) -> None:
+        settings = self._settings
+        registry, beacon = settings.registry, settings.beacon
+        if is_alive(settings.socket):
+            raise AlreadyExists(
+                f"another daemon answers on the control socket {settings.socket}",
+                hint="stop it first, or give this one a socket of its own with PILOT_SOCKET",
+            )
+        if settings.embedded:
+            await self._loopback.ensure()
+            registry, beacon = self._loopback.registry, self._loopback.beacon
+        elif settings.registry_tls and not settings.registry_fingerprint:
+            raise InvalidArgument(
+                "TLS to the registry needs its certificate's fingerprint",
+                hint="give --registry-fingerprint, the SHA-256 that the registry logs at its start",
+            )
+        self._nodes = nodes = NodeService(
+            self._reactor,
+            node_settings(settings, registry, beacon),
+            self._identity(),
+            settings.identity and settings.identity.with_name("trust.json"),
+        )
+        nodes.setServiceParent(self)
+        await nodes.started
+        for port, factory in built_in_services(settings):
+            await nodes.node.listen(port, factory)
+        server = IpcServer(nodes.node, self._reactor)
+        ControlSocketService(self._reactor, settings.socket, server).setServiceParent(self)
+
+    def _identity(self) -> Identity:
+        path = self._settings.identity
+        if path is None:
+            log.warn("no identity file: this node gets a new address at every start")
+            return Identity.generate()
+        self._lock = LockFile(path)
+        self._lock.acquire()
+        identity, is_new = load_or_create_identity(path)
+        if is_new:
+            log.info("made an identity in {path}", path=str(path))
+        if self._settings.email:
+            account = json.dumps({"email": self._settings.email}, indent=2)
+            write_atomically(account_path(path), account.encode())
+        return identity
+
+    async def stopService(self) -> None:
+        """Close the control socket, say goodbye, and stop the rendezvous last."""
+        for service in reversed(list(self)):
+            await Deferred.fromCoroutine(_stop(service))
+        self.running = 0
+        await self._loopback.stop()
+        if self._lock is not None:
+            self._lock.release()
+
+
+async def _stop(service: Any) -> None:
+    stopping = service.stopService()
+    if stopping is not None:
+        await stopping
+
+
+def built_in_services(settings: DaemonSettings) -> list[tuple[int, IProtocolFactory]]:
+    """@return: port and factory of every built-in service that is not switched off."""
+    services: list[tuple[int, IProtocolFactory]] = []
+    if settings.echo:
+        services.append((PORT_ECHO, EchoFactory()))
+    return services
+
+
+def node_settings(settings: DaemonSettings, registry: str, beacon: str) -> NodeSettings:
+    """@return: what the node needs to know of a daemon's settings."""
+    return NodeSettings(
+        registry=registry,
+        beacon=beacon,
+        identity=settings.identity,
+        listen=settings.listen,
+        endpoint=settings.endpoint,
+        registry_fingerprint=settings.registry_fingerprint,
+        hostname=settings.hostname,
+        email=settings.email,
+        public=settings.public,
+        encrypt=settings.encrypt,
+        networks=settings.networks,
+        trust_auto_approve=settings.trust_auto_approve,
+        keepalive=settings.keepalive,
+        idle_timeout=settings.idle_timeout,
+        time_wait=settings.time_wait,
+        limits=PortLimits(
+            connections_per_port=settings.max_conns_per_port,
+            connections_total=settings.max_conns_total,
+            syn_rate=float(settings.syn_rate_limit),
+        ),
+    )
+
+
+def make_service(settings: DaemonSettings, reactor: Any) -> DaemonService:
+    """Wire a daemon; nothing is opened before C{startService}."""
+    return DaemonService(settings, reactor)
