@@ -30,7 +30,7 @@ class UnknownCommand(InvalidArgument):
         self.word = word
 
 
-class HelpWanted(Exception):  # noqa: N818
+class HelpWanted(Exception):
     """Not an error: somebody asks how to use a command, or the program.
 
     @ivar command: which one, or C{None}.

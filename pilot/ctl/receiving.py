@@ -57,24 +57,25 @@ class Receiver:
     def run(self, count: int, deadline: Deadline) -> Result:
         """Collect C{count} messages, or what there is when the time is over."""
         timeout = False
+        wait: float | None = 0.0  # a peer may have come with the answer to Bind
         while len(self._messages) < count and not timeout:
-            if deadline.over():
-                timeout = True
-                self._client.turn(0.0)
-            else:
-                self._client.turn(self._patience(deadline))
-            while (stream := self._listener.poll()) is not None:
-                self._open.append(Incoming(stream))
-            for incoming in list(self._open):
-                if len(self._messages) < count and incoming.complete(now=timeout):
-                    self._open.remove(incoming)
-                    self._report(incoming)
+            timeout = deadline.over()
+            self._client.turn(0.0 if timeout else wait)
+            self._collect(count, last=timeout)
+            wait = self._patience(deadline)
         if timeout:
-            for incoming in self._open:
-                if len(self._messages) < count:
-                    self._report(incoming)
+            for incoming in self._open[: max(0, count - len(self._messages))]:
+                self._report(incoming)
             self._call.console.progress("timeout")
         return Result({"messages": self._messages, "timeout": timeout}, "")
+
+    def _collect(self, count: int, *, last: bool) -> None:
+        while (stream := self._listener.poll()) is not None:
+            self._open.append(Incoming(stream))
+        for incoming in list(self._open):
+            if len(self._messages) < count and incoming.complete(now=last):
+                self._open.remove(incoming)
+                self._report(incoming)
 
     def _patience(self, deadline: Deadline) -> float | None:
         """Seconds until something is due though nothing comes."""

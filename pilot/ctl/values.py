@@ -126,9 +126,11 @@ def local_time_text(unix: Any) -> str:
     """@return: C{YYYY-MM-DD HH:MM:SS} of this place."""
     import time
 
+    if not isinstance(unix, (int, float)):
+        return "-"
     try:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix))
-    except (ValueError, OverflowError, TypeError, OSError):
+    except (ValueError, OverflowError, OSError):
         return "-"
 
 

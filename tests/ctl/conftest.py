@@ -19,13 +19,18 @@ class Outcome(NamedTuple):
     What one run of C{pilotctl} left.
 
     @ivar status: exit status.
-    @ivar out: standard output.
+    @ivar raw: standard output.
     @ivar err: standard error.
     """
 
     status: int
-    out: str
+    raw: bytes
     err: str
+
+    @property
+    def out(self) -> str:
+        """Standard output as text."""
+        return self.raw.decode()
 
     @property
     def envelope(self) -> dict[str, Any]:
@@ -67,6 +72,6 @@ def run(capfdbinary: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ru
             monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(file)))
             status = main(list(words))
         out, err = capfdbinary.readouterr()
-        return Outcome(status, out.decode(), err.decode())
+        return Outcome(status, out, err.decode())
 
     return once
