@@ -88,6 +88,11 @@ class RemoteNode:
         """Whether the daemon speaks our extensions; see L{RemoteLink}."""
         return self._link.extended
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no stream is open and no dial is under way."""
+        return self._link.is_idle and not self._dials
+
     # -- names ---------------------------------------------------------------------------------
 
     def resolve(self, target: Target) -> Deferred[Address]:
@@ -272,7 +277,7 @@ class RemoteNode:
             raise _meaning(error.message) from None
 
     def _maybe_idle(self) -> None:
-        if self._link.open and self._link.is_idle and not self._dials:
+        if self._link.open and self.is_idle:
             self.on_idle()
 
 

@@ -66,11 +66,9 @@ class RemoteLink:
         @return: the node's own address; number 0 before it is registered.
         @raise NotRunning: nobody answers there.
         """
-        endpoint = UNIXClientEndpoint(  # type: ignore[no-untyped-call]  # Twisted's
-            self._reactor, path, timeout=CONNECT_TIMEOUT
-        )
+        endpoint = UNIXClientEndpoint(self._reactor, path, timeout=CONNECT_TIMEOUT)
         try:
-            await connectProtocol(endpoint, self.connection)  # type: ignore[no-untyped-call]
+            await connectProtocol(endpoint, self.connection)
         except ConnectError as error:
             if getattr(error, "osError", None) in _DENIED:
                 raise ConnectionFailed(f"may not open the control socket {path}") from error
@@ -281,9 +279,7 @@ class RemotePort:
     def startListening(self) -> None:
         """It listens from the start; once stopped, only a new C{listen} brings it back."""
         if not self._listening:
-            raise CannotListenError(  # type: ignore[no-untyped-call]  # Twisted's
-                "pilot", self._address.port, OSError("the port was closed")
-            )
+            raise CannotListenError("pilot", self._address.port, OSError("the port was closed"))
 
     def stopListening(self) -> Deferred[None]:
         """Free the port; open streams go on."""
@@ -305,4 +301,4 @@ class RemotePort:
 
 def only_gone(reason: Failure) -> None:
     """Pass over the failure of a request that was to clean up: the daemon has done it by going."""
-    reason.trap(PilotError)  # type: ignore[no-untyped-call]  # Twisted's
+    reason.trap(PilotError)

@@ -188,9 +188,6 @@ class RemoteStream:
         if self._reading or self._ended:
             return
         self._reading = True
-        if self._asked_to_pause:
-            self._asked_to_pause = False
-            self._link.hold_back(self, False)
         if self._held or self._peer_finished or self._end is not None:
             self._link.later(self._catch_up)
 
@@ -327,6 +324,9 @@ class RemoteStream:
         if self._held:
             held, self._held, self._held_bytes = self._held, [], 0
             self._pass_on(held)
+        if self._asked_to_pause and self._reading:
+            self._asked_to_pause = False
+            self._link.hold_back(self, False)
         if self._peer_finished or self._end is not None:
             self._tell_end()
 
@@ -361,7 +361,7 @@ class RemoteStream:
             producer.stopProducing()
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
-            failure = Failure(reason)  # type: ignore[no-untyped-call]  # Twisted's
+            failure = Failure(reason)
             self._guarded(protocol.connectionLost, failure)
 
     def _guarded(self, call: Callable[..., object], *args: object) -> None:

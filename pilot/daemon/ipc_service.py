@@ -38,7 +38,7 @@ class ControlSocketService(Service):
 
         @raise PilotError: it cannot be had, see L{SocketFile.claim}.
         """
-        super().startService()  # type: ignore[no-untyped-call]  # Twisted's
+        super().startService()
         listening = self._file.claim()
         self._port = _ClaimedPort(listening, self._file.path, self._server, self._reactor)
         self._port.startListening()
@@ -46,10 +46,10 @@ class ControlSocketService(Service):
 
     def stopService(self) -> Deferred[None]:
         """Close the socket and its connections; remove the file if it is still ours."""
-        super().stopService()  # type: ignore[no-untyped-call]  # Twisted's
+        super().stopService()
         self._file.remove()
         port, self._port = self._port, None
-        closed: Deferred[None] | None = port.stopListening() if port else None  # type: ignore[no-untyped-call]  # Twisted's
+        closed: Deferred[None] | None = port.stopListening() if port else None
         self._server.close()
         return closed or succeed(None)
 
@@ -65,12 +65,12 @@ class _ClaimedPort(unix.Port):
         self._listening = listening
 
     def startListening(self) -> None:
-        self._server.doStart()  # type: ignore[no-untyped-call]  # Twisted's
+        self._server.doStart()
         self.socket = self._listening
         self.fileno = self._listening.fileno  # type: ignore[method-assign]  # as tcp.Port does
         self.connected = True
         self.numberAccepts = 100
-        self.startReading()  # type: ignore[no-untyped-call]  # Twisted's
+        self.startReading()
 
     def connectionLost(self, reason: Failure) -> None:
-        tcp.Port.connectionLost(self, reason)  # type: ignore[no-untyped-call]  # Twisted's
+        tcp.Port.connectionLost(self, reason)

@@ -10,38 +10,8 @@ from typing import Any
 
 from pilot.client import places
 from pilot.daemon import values
+from pilot.daemon.setting import Setting, decide, switch
 from pilot.errors import InvalidArgument
-
-
-@dataclass(frozen=True)
-class Setting:
-    """
-    One thing to settle.
-
-    @ivar name: the flag; in configuration files also with underscores.
-    @ivar read: makes the value out of what was written; raises C{InvalidArgument}.
-    @ivar default: the value when nothing was written, or when what was written is empty or 0.
-    @ivar help: one line.
-    @ivar environment: a variable that may hold it, or C{""}.
-    @ivar is_switch: a flag without a value.
-    """
-
-    name: str
-    read: values.Reader
-    default: Any
-    help: str
-    environment: str = ""
-    is_switch: bool = False
-
-    @property
-    def key(self) -> str:
-        """Its key in a configuration file, and its name in a program."""
-        return self.name.replace("-", "_")
-
-
-def _switch(name: str, help_line: str) -> Setting:
-    return Setting(name, values.boolean, False, help_line, is_switch=True)
-
 
 SETTINGS = (
     Setting(
@@ -72,6 +42,8 @@ SETTINGS = (
         places.DEFAULT_SOCKET,
         "Control socket for pilotctl and other programs.",
         "PILOT_SOCKET",
+        # Clients look in this order, and whoever sets it for one shell means both sides.
+        environment_first=True,
     ),
     Setting(
         "identity",
@@ -81,8 +53,8 @@ SETTINGS = (
     ),
     Setting("email", values.email, "", "Account at the registry; some registries want one."),
     Setting("hostname", values.text, "", "Name by which others find this node."),
-    _switch("public", "Let anybody connect, not only trusted peers."),
-    _switch("no-encrypt", "Send everything in the clear; for tests only."),
+    switch("public", "Let anybody connect, not only trusted peers."),
+    switch("no-encrypt", "Send everything in the clear; for tests only."),
     Setting("networks", values.networks, (), "Ids of private networks to join, comma-separated."),
     Setting(
         "admin-token",
@@ -98,7 +70,7 @@ SETTINGS = (
     Setting("max-conns-per-port", values.count, 1024, "Incoming streams open on one port."),
     Setting("max-conns-total", values.count, 4096, "Streams open in all."),
     Setting("time-wait", values.duration, 10.0, "How long a finished stream is remembered."),
-    _switch("registry-tls", "Speak TLS to the registry."),
+    switch("registry-tls", "Speak TLS to the registry."),
     Setting(
         "registry-fingerprint",
         values.fingerprint,
@@ -112,16 +84,12 @@ SETTINGS = (
         "Least severe messages to log: debug, info, warn or error.",
     ),
     Setting("log-format", values.choice("text", "json"), "text", "Log as text or as json."),
-    _switch("no-echo", "Do not answer on port 7 (ping, bench)."),
-    _switch("no-dataexchange", "Do not take messages and files on port 1001."),
-    _switch("no-eventstream", "Do not run the event broker on port 1002."),
-    _switch("no-tasksubmit", "Do not take tasks on port 1003."),
-    _switch("trust-auto-approve", "Trust whoever asks for it."),
+    switch("no-echo", "Do not answer on port 7 (ping, bench)."),
+    switch("no-dataexchange", "Do not take messages and files on port 1001."),
+    switch("no-eventstream", "Do not run the event broker on port 1002."),
+    switch("no-tasksubmit", "Do not take tasks on port 1003."),
+    switch("trust-auto-approve", "Trust whoever asks for it."),
 )
-
-#: Where the environment is closer than the configuration file.  For the control socket it must
-#: be: clients look in this order, and whoever sets it for one shell means both sides.
-ENVIRONMENT_FIRST = frozenset({"socket"})
 
 
 @dataclass(frozen=True)
@@ -188,9 +156,7 @@ def settle(
     """
     path = config_file or places.config_path()
     config = places.read_config(path, required=config_file is not None)
-    found = {
-        setting.key: _decide(setting, given, config, path, environment) for setting in SETTINGS
-    }
+    found = decide(SETTINGS, given, config, path, environment)
     home = Path(places.home()).absolute()
     identity = home / "identity.json" if found["identity"] is None else found["identity"]
     found["identity"] = Path(identity) if identity else None
@@ -213,36 +179,6 @@ def settle(
 def account_path(identity: Path) -> Path:
     """@return: the file beside a key that remembers the account it was registered with."""
     return identity.with_name("account.json")
-
-
-def _decide(
-    setting: Setting,
-    given: Mapping[str, Any],
-    config: Mapping[str, Any],
-    path: str,
-    environment: Mapping[str, str],
-) -> Any:
-    sources = [
-        (f"--{setting.name}", given.get(setting.name)),
-        (f"{setting.key} in {path}", config.get(setting.key)),
-        (setting.environment, environment.get(setting.environment) or None),
-    ]
-    if setting.name in ENVIRONMENT_FIRST:
-        sources[1], sources[2] = sources[2], sources[1]
-    for where, written in sources:
-        # An empty value is an answer only on the command line: there it takes back the others.
-        if written is None or (written == "" and not where.startswith("--")):
-            continue
-        try:
-            value = setting.read(written) if written != "" else _empty(setting)
-        except InvalidArgument as error:
-            raise InvalidArgument(f"{where}: {error.message}") from None
-        return setting.default if value == 0 and not setting.is_switch else value
-    return setting.default
-
-
-def _empty(setting: Setting) -> Any:
-    return setting.read("") if setting.read is values.identity else setting.default
 
 
 def _known_email(identity: Path | None) -> str:

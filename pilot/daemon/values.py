@@ -13,6 +13,9 @@ from pilot.errors import InvalidArgument
 #: Seconds in each unit of a duration.
 UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
 
+#: Longest duration, seconds; some thirty years, and far below where timers overflow.
+LONGEST = 1e9
+
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h)")
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
@@ -45,15 +48,15 @@ def duration(value: Any) -> float:
         value = str(value)
     if not isinstance(value, str):
         raise InvalidArgument("expected a duration such as 30s or 1m30s")
-    if _NUMBER.fullmatch(value):
-        return float(value)
-    parts = _DURATION.findall(value)
-    if not parts or "".join(parts) != value:
+    parts = [value + "s"] if _NUMBER.fullmatch(value) else _DURATION.findall(value)
+    if not parts or "".join(parts).removesuffix("s") != value.removesuffix("s"):
         raise InvalidArgument(f"{value!r} is no duration; write 30s, 1m30s, 250ms or plain seconds")
     total = 0.0
     for part in parts:
         digits = part.rstrip("nuµμmsh")
         total += float(digits) * UNITS[part[len(digits) :]]
+    if total > LONGEST:
+        raise InvalidArgument(f"{value!r} is longer than anybody will wait")
     return total
 
 
