@@ -92,7 +92,9 @@ class RegistryConnection(Protocol):
     _unsent: deque[_Answer] | None = None
     _pause: IDelayedCall | None = None
     _stuck = False
+    _deaf = False
     _ending = False
+    _silent = False
     _requests = 0
     _since = 0.0  # what the present deadline counts from
     _opened = 0.0
@@ -122,8 +124,8 @@ class RegistryConnection(Protocol):
         self._frames = self._unsent = None
         # A client that has read its answer closes in order; one that was killed or cut off need
         # not have, and what it collected waits for it again.
-        lost = () if isinstance(reason.value, ConnectionDone) else self.caller.collected
-        self.factory.closed(self, lost)
+        in_order = isinstance(reason.value, ConnectionDone) and not self._silent
+        self.factory.closed(self, () if in_order else self.caller.collected)
 
     def dataReceived(self, data: bytes) -> None:
         """Take what arrived."""
@@ -154,7 +156,7 @@ class RegistryConnection(Protocol):
         """The client does not read as fast as it asks: stop listening to it."""
         self._stuck = True
         self._since = self.factory.clock.seconds()
-        self.transport.pauseProducing()
+        self._stop_listening()
 
     def resumeProducing(self) -> None:
         """The client has read."""
@@ -177,6 +179,7 @@ class RegistryConnection(Protocol):
                 self.transport.abortConnection()
         elif self._unsent is None and self._frames is None and waited > limits.read_deadline:
             self.factory.refused["read deadline"] += 1
+            self._silent = True
             self._end()
 
     # -- requests and answers --------------------------------------------------------------------
@@ -215,7 +218,8 @@ class RegistryConnection(Protocol):
                 self._carry_out(self._frames.popleft())
         if not self._frames:
             self._frames = None
-            if self._may_go_on():
+            if self._deaf and self._may_go_on():
+                self._deaf = False
                 self.transport.resumeProducing()
 
     def _may_go_on(self) -> bool:
@@ -235,10 +239,14 @@ class RegistryConnection(Protocol):
             self._end()
             return False
         if rate > limits.slow_above:
-            self.transport.pauseProducing()
+            self._stop_listening()
             self._pause = self.factory.clock.callLater(limits.slow_pause, self._paused)
             return False
         return True
+
+    def _stop_listening(self) -> None:
+        self._deaf = True
+        self.transport.pauseProducing()
 
     def _paused(self) -> None:
         self._pause = None
@@ -266,7 +274,7 @@ class RegistryConnection(Protocol):
         answer = _Answer(data, saved is None)
         self._unsent.append(answer)
         if len(self._unsent) >= self.factory.limits.unsent_answers:
-            self.transport.pauseProducing()
+            self._stop_listening()
         if saved is not None:
             saved.addCallbacks(
                 self._saved, self._not_saved, callbackArgs=(answer,), errbackArgs=(answer,)

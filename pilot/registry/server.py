@@ -86,6 +86,7 @@ class RegistryFactory(Factory):
         if self._sweeping.running:
             self._sweeping.stop()
         for connection in list(self.connections):
+            connection.caller.collected = ()
             connection.transport.abortConnection()
         if self._accepting is not None:
             self._accepting.cancel()
