@@ -1,0 +1,87 @@
+"""How a connection is asked for: the request, its repetitions, and what its answer must say."""
+
+from __future__ import annotations
+
+from pilot.stream.config import CLASSIC_SEGMENT, CLASSIC_WINDOW, LARGEST_SEGMENT, StreamConfig
+from pilot.stream.modern import MICRO, scale_for
+from pilot.stream.segment import Segment
+from pilot.stream.sequence import MASK
+from pilot.wire.options import Offer, encode_offer
+from pilot.wire.packet import FLAG_SYN
+
+#: Gap after the reset of a stale connection, before the next request may follow it, seconds.
+STALE_PAUSE = 0.2
+#: Least gap between requests that are repeated because the peer already talks, seconds.
+EARLY_GAP = 0.1
+
+
+def classic_window(config: StreamConfig) -> int:
+    """@return: window field of a SYN or SYN-ACK, which both dialects count in segments."""
+    return max(1, min(config.receive_window // CLASSIC_SEGMENT, CLASSIC_WINDOW))
+
+
+def offer_payload(config: StreamConfig, now: float, clock_start: int, echo: int = 0) -> bytes:
+    """@return: the payload of a SYN, or of a SYN-ACK that answers C{echo}."""
+    return encode_offer(
+        Offer(
+            max_segment=LARGEST_SEGMENT,
+            scale=scale_for(config.receive_window),
+            window=config.receive_window,
+            timestamp=(int(now * MICRO) + clock_start) & MASK,
+            echo=echo,
+            ack_delay=int(config.ack_delay * 1000),
+        )
+    )
+
+
+class Dialing:
+    """
+    Connection requests until one is answered.
+
+    @ivar transmissions: requests sent so far.
+    @ivar due: when the next one leaves, or the dial has failed.
+    @ivar sent_at: when the last one left.
+    @ivar exhausted: no further request will be sent; the dial fails at C{due}.
+    """
+
+    __slots__ = ("_config", "_intervals", "_number", "_offer", "due", "sent_at", "transmissions")
+
+    def __init__(self, config: StreamConfig, number: int, clock_start: int | None, now: float):
+        """@param clock_start: start of our timestamps; None makes no offer of the modern dialect."""
+        self._config = config
+        self._number = number
+        self._offer = clock_start
+        self._intervals = list(config.syn_intervals)
+        self.transmissions = 0
+        self.due = self.sent_at = now
+
+    @property
+    def exhausted(self) -> bool:
+        """@return: whether all requests have been sent."""
+        return not self._intervals
+
+    def request(self, now: float) -> Segment:
+        """@return: the next request; its fields never change, only its timestamp does."""
+        self.transmissions += 1
+        self.sent_at = now
+        self.due = now + self._intervals.pop(0)
+        payload = b""
+        if self._offer is not None:
+            payload = offer_payload(self._config, now, self._offer)
+        return Segment(FLAG_SYN, self._number, 0, classic_window(self._config), payload)
+
+    def path_switched(self, now: float) -> None:
+        """The requests take another way from now on: the last one just did."""
+        first, *rest = self._config.relay_intervals
+        self.due = now + first
+        self._intervals = rest
+
+    def hasten(self, now: float) -> None:
+        """The peer talks to us as if it had answered: its answer was lost."""
+        if self._intervals and now - self.sent_at >= EARLY_GAP:
+            self.due = now
+
+    def stale(self, now: float) -> None:
+        """The peer still holds an old connection, which we have just reset."""
+        if self._intervals:
+            self.due = now + STALE_PAUSE
