@@ -45,13 +45,13 @@ class Registration:
         interval: float,
         *,
         register: Callable[[], Awaitable[None]],
-        after_beat: Callable[[], None],
+        after_beat: Callable[[dict[str, Any]], None],
         after_return: Callable[[], None],
     ) -> None:
         """
         @param interval: seconds between heartbeats.
         @param register: makes the node known with all its properties; fails with C{PilotError}.
-        @param after_beat: called after every heartbeat that succeeded.
+        @param after_beat: called with the registry's answer to every heartbeat that succeeded.
         @param after_return: called after the node had to register again.
         """
         self.connected = False
@@ -121,7 +121,7 @@ class Registration:
 
     async def _beat_once(self) -> None:
         try:
-            await self._registry.heartbeat()
+            answer = await self._registry.heartbeat()
         except RegistryError as error:
             # An answer, if not the right one: the registry no longer knows this node.
             log.warn("the registry refused the heartbeat: {error}", error=error.message)
@@ -137,7 +137,7 @@ class Registration:
             if not self.connected:
                 log.info("the registry is back")
             self.connected, self._failures = True, 0
-            self._after_beat()
+            self._after_beat(answer)
 
     async def _return(self) -> None:
         delay = RETRY_FIRST
@@ -152,5 +152,4 @@ class Registration:
                 log.info("registered again")
                 self.connected, self._failures = True, 0
                 self._after_return()
-                self._after_beat()
                 return

@@ -124,6 +124,7 @@ class NodeService(Service):
         self._on_event = on_event
         self._rng = rng or random.SystemRandom()
         self._endpoint = ""
+        self._news_missed = False
         self._refreshing = LoopingCall(self._refresh_networks)
         self._refreshing.clock = reactor
         self.started: Deferred[None] = Deferred()
@@ -211,7 +212,7 @@ class NodeService(Service):
         for network in settings.networks:
             await self._join(network)
         self._refreshing.start(NETWORKS_INTERVAL)
-        parts.registry.on_connected(parts.registration.check_now)
+        parts.registry.on_connected(self._reconnected)
         self._on_event("node.registered", {"address": str(own), "endpoint": self._endpoint})
 
     def _start_trust(self, own: Address) -> None:
@@ -229,6 +230,7 @@ class NodeService(Service):
             poll_interval=settings.keepalive,
             drop_streams=parts.streams.drop_peer,
             drop_tunnel=self._drop_tunnel,
+            wall_time=self._reactor.seconds,
             rng=self._rng,
         )
         parts.networks.members_changed = trust.networks_changed
@@ -301,12 +303,25 @@ class NodeService(Service):
                 return format_endpoint(seen)
         return registered_address(format_endpoint(tunnel.address))
 
-    def _after_beat(self) -> None:
-        self.parts.trust.notify_supported = self.parts.registry.notified
+    def _reconnected(self) -> None:
+        self._news_missed = True
+        self.parts.registration.check_now()
+
+    def _after_beat(self, answer: dict[str, Any]) -> None:
+        trust = self.parts.trust
+        trust.notify_supported = self.parts.registry.notified
+        if isinstance(answer.get("time"), int):
+            trust.registry_time(answer["time"])
+        if self._news_missed:
+            self._news_missed = False
+            trust.poll()
 
     def _after_return(self) -> None:
-        node_id = self.parts.registry.node_id
-        self.parts.trust.reregistered(node_id)
+        self._news_missed = False
+        trust = self.parts.trust
+        trust.notify_supported = self.parts.registry.notified
+        trust.reregistered(self.parts.registry.node_id)
+        trust.poll()
         self._on_event("node.reregistered", {"address": str(self.node.own_address())})
 
     async def _join(self, network: int) -> None:

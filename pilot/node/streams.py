@@ -225,7 +225,7 @@ class StreamTable:
         if (
             flags & _SYN_ACK == FLAG_SYN
             and stream.inbound
-            and stream.connection.is_new_syn(sequence)
+            and stream.connection.is_new_syn(sequence, self._now)
         ):
             self._replace(stream, node_id, packet)
             return
@@ -341,6 +341,7 @@ class StreamTable:
         if not stream.relay_tried and stream.connection.syn_transmissions > DIRECT_ATTEMPTS:
             stream.relay_tried = True
             self._tunnel.use_relay(node_id)
+            stream.connection.path_switched(self.clock.seconds())
 
     # -- ends ----------------------------------------------------------------------------------
 

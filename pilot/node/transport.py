@@ -10,9 +10,9 @@ from twisted.internet.interfaces import (
     IConsumer,
     IDelayedCall,
     IHalfCloseableProtocol,
+    IProducer,
     IProtocol,
     IProtocolFactory,
-    IProducer,
     IPushProducer,
     ITransport,
 )
