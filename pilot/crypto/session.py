@@ -157,12 +157,12 @@ class Session:
             add(encrypt(header[8:], packet, aad))
         return frames
 
-    def open(self, frame: bytes) -> tuple[bytes, Lane]:
+    def open(self, frame: bytes) -> tuple[bytes, Lane, bool]:
         """
         Open a frame, whatever its prefix; marks its counter once the tag has verified.
 
         @param frame: a whole frame, at least 36 bytes, whose node id is the peer's.
-        @return: the packet, and the lane the frame came in.
+        @return: the packet, the lane the frame came in, and whether it is the newest in it.
         @raise Replayed: the counter was seen before.
         @raise Forged: the tag does not verify.
         @raise Exhausted: authentic, but under one prefix too many.
@@ -182,8 +182,9 @@ class Session:
             lane = self.lanes[prefix] = Lane(self, head)
             if prefix == self._head[8:]:
                 self._change_prefix()
+        newest = counter >= lane.expected
         lane.mark(counter)
-        return packet, lane
+        return packet, lane, newest
 
     def _change_prefix(self) -> None:
         """The peer has come upon our own prefix.  The counter goes on, for its window may not look

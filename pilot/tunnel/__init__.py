@@ -1,0 +1,1 @@
+"""The tunnel: encrypted datagrams to peers, however they can be reached."""
