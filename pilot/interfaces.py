@@ -6,7 +6,19 @@ against a node without importing one.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IListeningPort, IProtocol, IProtocolFactory
+
+    from pilot.address import Address, SocketAddress
+
+    Target = Address | int | str
 
 
 class IPilotNode(Interface):
@@ -25,31 +37,33 @@ class IPilotNode(Interface):
         "Own L{pilot.address.Address} on the backbone, or None before registration."
     )
 
-    def resolve(target):
+    def resolve(target: Target) -> Deferred[Address]:
         """@return: Deferred of the L{pilot.address.Address} that C{target} names."""
 
-    def dial(target, port, factory):
+    def dial(target: Target, port: int, factory: IProtocolFactory) -> Deferred[IProtocol]:
         """
         Open a stream to C{port} of C{target} and connect a protocol built by C{factory} to it.
 
         @return: Deferred of the protocol, as L{twisted.internet.interfaces.IStreamClientEndpoint}.
         """
 
-    def listen(port, factory):
+    def listen(port: int, factory: IProtocolFactory) -> Deferred[IListeningPort]:
         """
         Serve C{factory} on the virtual port.
 
         @return: Deferred of an L{twisted.internet.interfaces.IListeningPort}.
         """
 
-    def send_datagram(target, port, data):
+    def send_datagram(target: Target, port: int, data: bytes) -> Deferred[None]:
         """
         Send one unreliable datagram.
 
         @return: Deferred of C{None} once it was handed to the tunnel.
         """
 
-    def add_datagram_listener(listener):
+    def add_datagram_listener(
+        listener: Callable[[SocketAddress, int, bytes], None],
+    ) -> Callable[[], None]:
         """
         Have C{listener(source: SocketAddress, port: int, data: bytes)} called for every datagram
         that passes the trust gate.
@@ -57,29 +71,29 @@ class IPilotNode(Interface):
         @return: a callable without arguments that ends it.
         """
 
-    def info():
+    def info() -> Deferred[dict[str, Any]]:
         """@return: Deferred of a dict in the shape of the control socket's info reply."""
 
-    def handshake(node_id, justification):
+    def handshake(node_id: int, justification: str = "") -> Deferred[dict[str, Any]]:
         """
         Ask a node for trust.
 
         @return: Deferred of C{{"node_id": int, "status": "sent" | "already_trusted"}}.
         """
 
-    def approve(node_id):
+    def approve(node_id: int) -> Deferred[dict[str, Any]]:
         """@return: Deferred of C{{"node_id": int, "status": "approved"}}."""
 
-    def reject(node_id, reason):
+    def reject(node_id: int, reason: str = "") -> Deferred[dict[str, Any]]:
         """@return: Deferred of C{{"node_id": int, "status": "rejected"}}."""
 
-    def untrust(node_id):
+    def untrust(node_id: int) -> Deferred[dict[str, Any]]:
         """@return: Deferred of C{{"node_id": int, "status": "revoked"}}."""
 
-    def pending():
+    def pending() -> Deferred[list[dict[str, Any]]]:
         """@return: Deferred of a list of the requests that wait for an answer."""
 
-    def trusted():
+    def trusted() -> Deferred[list[dict[str, Any]]]:
         """@return: Deferred of a list of trusted peers."""
 
 
@@ -92,7 +106,7 @@ class ISegmentReceiver(Interface):
     one turn of the reactor brought.
     """
 
-    def segmentsReceived(segments):
+    def segmentsReceived(segments: list[bytes]) -> None:
         """
         @param segments: list of C{bytes}, one item a received segment, in order.
         """

@@ -195,7 +195,7 @@ class NodeService(Service):
 
     def startService(self) -> None:
         """Start; C{started} tells how it went."""
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         Deferred.fromCoroutine(self._start()).chainDeferred(self.started)
 
     async def _start(self) -> None:
@@ -241,7 +241,7 @@ class NodeService(Service):
 
     async def stopService(self) -> None:
         """Say goodbye to peers and registry, close the socket."""
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         parts = self.parts
         if self._refreshing.running:
             self._refreshing.stop()

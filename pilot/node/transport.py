@@ -195,10 +195,9 @@ class StreamTransport:
         connection = self.connection
         closed: Closed | None = None
         for event in connection.take_events():
-            kind = type(event)
-            if kind is Established:
+            if isinstance(event, Established):
                 self._established()
-            elif kind is PeerFinished:
+            elif isinstance(event, PeerFinished):
                 self._peer_finished = True
                 self._table.peer_finished(self)
             else:
@@ -214,7 +213,7 @@ class StreamTransport:
                 self._table.touch_later(self)
         if closed is None:
             for event in connection.take_events():
-                if type(event) is Closed:
+                if isinstance(event, Closed):
                     closed = event
         if closed is not None:
             self._closed(closed)
@@ -289,10 +288,10 @@ class StreamTransport:
         if not self._write_closed:
             self._write_closed = True
             self.connection.close_write()
-            if not self.disconnecting and IHalfCloseableProtocol.providedBy(self._protocol):
-                self._table.later(self._write_connection_lost)
-            elif self.disconnecting:
+            if self.disconnecting:
                 self.connection.close_read()
+            elif IHalfCloseableProtocol.providedBy(self._protocol):
+                self._table.later(self._write_connection_lost)
             self._table.touch(self)
 
     def _write_connection_lost(self) -> None:
