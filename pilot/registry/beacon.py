@@ -139,7 +139,7 @@ class Beacon(Service):
         """Serve; takes the port if that was not done before."""
         if self._listening is None:
             self.open()
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         self._every(self._limits.sweep_every, self._sweep)
         self._every(self._limits.gossip_every, self._gossip)
         if self._settings.beacon_id and self._settings.registry:
@@ -147,7 +147,7 @@ class Beacon(Service):
 
     def stopService(self) -> Deferred[None]:
         """@return: Deferred of C{None} when the port is free again."""
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         for call in self._periodic:
             call.stop()
         self._periodic.clear()
@@ -199,7 +199,7 @@ class Beacon(Service):
 
     async def _visit_registry(self) -> None:
         endpoint = registry_endpoint(self._reactor, self._settings.registry)
-        conversation = await connectProtocol(endpoint, _Conversation())  # type: ignore[no-untyped-call]
+        conversation = await connectProtocol(endpoint, _Conversation())
         try:
             host = self._address[0]
             if host in ("", "0.0.0.0", "::"):

@@ -261,7 +261,9 @@ class RegistryConnection(Protocol):
         else:
             kind, payload = frame
             data, last = self.factory.answer_binary(kind, payload, self.caller), False
-        self._send(data, self.factory.save())
+        saved = self.factory.save()
+        self._send(data, saved)
+        self.factory.announce(saved)
         if last:
             self._end()
 

@@ -42,17 +42,17 @@ class _BoundedRequest(Request):
             self._cut()
             length = 0
         self._received = 0
-        super().gotLength(length)  # type: ignore[no-untyped-call]
+        super().gotLength(length)
 
     def handleContentChunk(self, data: bytes) -> None:
         self._received += len(data)
         if self._received > MAX_BODY:
             self._cut()
         else:
-            super().handleContentChunk(data)  # type: ignore[no-untyped-call]
+            super().handleContentChunk(data)
 
     def _cut(self) -> None:
-        self.channel.forceAbortClient()  # type: ignore[no-untyped-call]
+        self.channel.forceAbortClient()
 
 
 class _QuietSite(Site):
@@ -72,7 +72,7 @@ class Dashboard(Resource):
 
     def __init__(self, factory: RegistryFactory, beacon: RelayTable, token: str) -> None:
         """@param token: shows networks in the statistics; C{""} for nobody."""
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._factory = factory
         self._beacon = beacon
         self._token = token
@@ -153,14 +153,14 @@ class Dashboard(Resource):
         def saved(_: None) -> None:
             if not gone:
                 answer = {"message": "snapshot saved successfully", "status": "ok"}
-                request.write(_json(request, answer))  # type: ignore[no-untyped-call]
-                request.finish()  # type: ignore[no-untyped-call]
+                request.write(_json(request, answer))
+                request.finish()
 
         def failed(_: Any) -> None:
             if not gone:
                 text = "the database cannot be written\n"
-                request.write(_answer(request, text, _PLAIN, INTERNAL_SERVER_ERROR))  # type: ignore[no-untyped-call]
-                request.finish()  # type: ignore[no-untyped-call]
+                request.write(_answer(request, text, _PLAIN, INTERNAL_SERVER_ERROR))
+                request.finish()
 
         self._factory.store.commit([]).addCallbacks(saved, failed)
         return NOT_DONE_YET
@@ -238,7 +238,7 @@ class Dashboard(Resource):
 
 def make_site(factory: RegistryFactory, beacon: RelayTable, token: str) -> Site:
     """@return: what listens on the dashboard's port."""
-    return _QuietSite(Dashboard(factory, beacon, token), timeout=60)  # type: ignore[no-untyped-call]
+    return _QuietSite(Dashboard(factory, beacon, token), timeout=60)
 
 
 def short(count: int) -> str:
@@ -265,7 +265,7 @@ def badge(label: str, value: str) -> str:
 
 def _is_local(request: Request) -> bool:
     """Whether the client is on this machine, behind a proxy on it too."""
-    client = request.getClientAddress()  # type: ignore[no-untyped-call]
+    client = request.getClientAddress()
     if not isinstance(client, IPv4Address | IPv6Address):
         return False
     host = client.host
@@ -282,7 +282,7 @@ def _json(request: Request, value: Any, headers: dict[str, str] | None = None) -
 def _answer(request: Request, text: str, headers: dict[str, str], code: int = OK) -> bytes:
     request.setResponseCode(code)
     for name, value in headers.items():
-        request.setHeader(name, value)  # type: ignore[no-untyped-call]
+        request.setHeader(name, value)
     return text.encode("utf-8")
 
 

@@ -42,9 +42,7 @@ def registry_endpoint(
     if isIPAddress(host):
         endpoint = TCP4ClientEndpoint(reactor, host, port, timeout=DIAL_TIMEOUT)
     elif isIPv6Address(host):
-        endpoint = TCP6ClientEndpoint(  # type: ignore[no-untyped-call]
-            reactor, host, port, timeout=DIAL_TIMEOUT
-        )
+        endpoint = TCP6ClientEndpoint(reactor, host, port, timeout=DIAL_TIMEOUT)
     else:
         endpoint = HostnameEndpoint(reactor, host, port, timeout=DIAL_TIMEOUT)
     if tls_fingerprint is None:

@@ -86,7 +86,7 @@ class Rendezvous(MultiService):
 
         @raise InvalidArgument: the settings make no sense.
         """
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.started: Deferred[None] = Deferred()
         self.registry_port = self.beacon_port = self.http_port = 0
         self.fingerprint = ""
@@ -111,11 +111,11 @@ class Rendezvous(MultiService):
 
         What fails here fails L{started}; nothing is left open then.
         """
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         try:
             self._start()
         except PilotError as error:
-            failure = Failure()  # type: ignore[no-untyped-call]
+            failure = Failure()
             closing = Deferred.fromCoroutine(self._close())
             closing.addErrback(lambda f: log.failure("closing", f))
             closing.addCallback(lambda _: self.started.errback(failure))
@@ -125,7 +125,7 @@ class Rendezvous(MultiService):
 
     def stopService(self) -> Deferred[Any]:
         """@return: Deferred that fires when everything is saved and closed."""
-        stopping: Deferred[Any] = super().stopService()  # type: ignore[no-untyped-call]
+        stopping: Deferred[Any] = super().stopService()
         stopping.addCallback(lambda _: Deferred.fromCoroutine(self._close()))
         return stopping
 
@@ -149,7 +149,7 @@ class Rendezvous(MultiService):
         self.registry_port = port.getHost().port
         self.beacon.open()
         self.beacon_port = self.beacon.port
-        self.beacon.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self.beacon.setServiceParent(self)
         self._beacon_serves = True
         if settings.http:
             site = make_site(factory, self.beacon.table, settings.dashboard_token)

@@ -149,22 +149,27 @@ class RegistryFactory(Factory):
 
     def save(self) -> Deferred[None] | None:
         """
-        Save what requests have changed, and push what they announced when it is saved.
+        Save what requests have changed.
 
-        @return: Deferred that fires, or fails, then; None when nothing changed.
+        @return: Deferred that fires, or fails, then; None when everything is saved already.
         """
         changes = self.directory.drain()
-        listeners = self.directory.take_notices()
         if not changes:
-            _push(None, listeners)
             return None
         saved = self.store.commit(changes)
-        if saved.called and not isinstance(saved.result, Failure):
-            _push(None, listeners)
-            return None
-        if listeners:
-            saved.addCallback(_push, listeners)
-        return saved
+        return None if saved.called and not isinstance(saved.result, Failure) else saved
+
+    def announce(self, saved: Deferred[None] | None) -> None:
+        """
+        Tell those who want to know of the letters that requests have left.
+
+        @param saved: what L{save} returned; nobody is told before.
+        """
+        listeners = self.directory.take_notices()
+        if listeners and saved is None:
+            _push(listeners)
+        elif listeners and saved is not None:
+            saved.addCallback(lambda _: _push(listeners))
 
     def buildProtocol(  # type: ignore[override]  # the stub wants a factory of its own kind
         self, addr: IAddress | None
@@ -210,11 +215,12 @@ class RegistryFactory(Factory):
     def _save_aside(self) -> None:
         """Save what no answer waits for; the store reports failures and tries again."""
         saved = self.save()
+        self.announce(saved)
         if saved is not None:
             saved.addErrback(lambda _: None)
 
 
-def _push(_: None, listeners: list[Caller]) -> None:
+def _push(listeners: list[Caller]) -> None:
     for caller in listeners:
         if caller.notify is not None:
             caller.notify(EVENT_HANDSHAKES)
