@@ -13,8 +13,16 @@ from pilot.client.blocking import DaemonClient
 from pilot.ctl.console import Result
 from pilot.ctl.locking import Lock
 from pilot.ctl.process import daemon_lives, read_pid
-from pilot.errors import AlreadyExists, NotRunning, PilotError, TimedOut
+from pilot.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    NotRunning,
+    PilotError,
+    TimedOut,
+    WireError,
+)
 from pilot.wire.ipcframes import Command
+from pilot.wire.jsontext import load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +49,8 @@ LOG_TAIL = 65536
 
 _FIRST_LOOK, _LONGEST_LOOK = 0.01, 0.2  # seconds between two looks
 _STOP_LOOK = 0.02
+_COMPLAINT = "pilot-daemon: "  # what the daemon program begins its complaint with
+_MISUSED = 2  # its exit status when the flags or the configuration make no sense
 
 SECRETS = {"admin-token": "PILOT_ADMIN_TOKEN"}
 """Flags that go through the environment: every user of the machine reads command lines."""
@@ -158,17 +168,17 @@ def _start_in_background(
     write_atomically(settings.pid_path, str(child.pid).encode(), 0o600)
     call.console.progress(f"starting daemon (pid {child.pid})...")
     info = _wait_until_ready(child, socket)
-    ended = child.returncode is not None
-    child.returncode = 0  # so that nobody warns that it was not waited for
+    status, child.returncode = child.returncode, 0  # so that nobody minds that it runs on
     if info is None:
-        if not ended:
+        if status is None:
             raise TimedOut(
                 f"daemon started (pid {child.pid}) but did not become ready within "
                 f"{READY_WITHIN:.0f}s",
                 hint=f"check logs: tail -f {settings.log_path}",
             )
         _remove(settings.pid_path)
-        raise PilotError(
+        kind = InvalidArgument if status == _MISUSED else PilotError
+        raise kind(
             f"daemon did not start: {_last_words(settings.log_path, log_start)}",
             hint=f"check logs: tail -f {settings.log_path}",
         )
@@ -203,17 +213,28 @@ def _wait_until_ready(child: Any, socket: str) -> dict[str, Any] | None:
 
 
 def _last_words(path: str, start: int) -> str:
-    """@return: the last line that the daemon wrote, without time and level."""
+    """@return: what the daemon wrote about its failure; else its last line."""
     try:
         with open(path, "rb") as file:
             file.seek(max(start, os.fstat(file.fileno()).st_size - LOG_TAIL))
             lines = file.read().decode("utf-8", "replace").splitlines()
     except OSError:
         lines = []
+    lines = [line.strip() for line in lines if line.strip()]
     for line in reversed(lines):
-        if line.strip():
-            return line.strip()
-    return "it ended without a word"
+        if line.startswith(_COMPLAINT):
+            return line.removeprefix(_COMPLAINT).removeprefix("daemon start: ")
+        if line.startswith("{"):
+            return _message_in(line)
+    return lines[-1] if lines else "it ended without a word"
+
+
+def _message_in(line: str) -> str:
+    try:
+        record = load(line.encode())
+    except WireError:
+        return line
+    return str(record.get("error") or record.get("msg") or line)
 
 
 def _end(pid: int) -> bool:

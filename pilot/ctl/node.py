@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pilot.client.blocking import DaemonError
-from pilot.ctl.console import Result, as_bytes, as_text
+from pilot.ctl.console import MAX_ROWS, Result, as_bytes, as_text
 from pilot.errors import ConnectionFailed, NotFound
 from pilot.wire.ipcframes import Command
 
@@ -232,7 +232,7 @@ def _connection_details(found: list[dict[str, Any]]) -> str:
 
     lines = _connection_table(found, details=True).split("\n")
     out = [lines[0]]
-    for line, entry in zip(lines[1:], found, strict=False):
+    for line, entry in zip(lines[1:], found[:MAX_ROWS], strict=False):
         sent, received = (size_text(_number(entry, key)) for key in ("bytes_sent", "bytes_recv"))
         out += [
             line,
@@ -242,7 +242,7 @@ def _connection_details(found: list[dict[str, Any]]) -> str:
             f"  sack: {_text(entry, 'sack_sent')}/{_text(entry, 'sack_recv')}"
             f"  dup-ack: {_text(entry, 'dup_acks')}",
         ]
-    return "\n".join(out + lines[1 + len(found) :])
+    return "\n".join(out + lines[1 + MAX_ROWS :])
 
 
 def _labelled(pairs: Any) -> list[str]:

@@ -18,7 +18,17 @@ def main() -> None:
     mode, flags = sys.argv[1], dict(word[2:].partition("=")[::2] for word in sys.argv[2:])
     if mode == "refuses":
         print("2026-04-01 starting")
-        print("error: registry dial: connection refused", flush=True)
+        print("pilot-daemon: daemon start: cannot reach the registry", flush=True)
+        print("2026-04-01 goodbye", flush=True)
+        sys.exit(1)
+    if mode == "refuses-in-json":
+        print(json.dumps({"msg": "daemon start: no room", "error": "no room"}), flush=True)
+        sys.exit(1)
+    if mode == "misused":
+        print("pilot-daemon: --listen: no\nhint: see --help", flush=True)
+        sys.exit(2)
+    if mode == "crashes":
+        print("Traceback\nKeyError: 1", flush=True)
         sys.exit(1)
     if mode == "mute":
         sys.exit(1)

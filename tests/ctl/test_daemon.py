@@ -172,21 +172,25 @@ def test_pid_that_another_program_has_by_now(place: Place, mode: object, run: Ru
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "code", "told"),
     [
-        ("refuses", "daemon did not start: error: registry dial: connection refused"),
-        ("mute", "daemon did not start: it ended without a word"),
+        ("refuses", "internal", "cannot reach the registry"),
+        ("refuses-in-json", "internal", "no room"),
+        ("misused", "invalid_argument", "--listen: no"),
+        ("crashes", "internal", "KeyError: 1"),
+        ("mute", "internal", "it ended without a word"),
     ],
 )
 def test_daemon_that_does_not_start(
-    place: Place, mode: Callable[[str], None], run: Run, name: str, told: str
+    place: Place, mode: Callable[[str], None], run: Run, name: str, code: str, told: str
 ) -> None:
     """Noticed at once, with the reason, and nothing is left behind."""
     place.home.mkdir()
     place.log.write_text("an old line\n")
     mode(name)
     problem = run("--json", "daemon", "start").problem
-    assert problem["code"] == "internal" and problem["message"] == told
+    assert problem["code"] == code
+    assert problem["message"] == f"daemon did not start: {told}"
     assert problem["hint"] == f"check logs: tail -f {place.log}"
     assert not place.pid_file.exists()
 
