@@ -62,6 +62,7 @@ SETTINGS = (
         "",
         "Token for the registry's administrative requests.",
         "PILOT_ADMIN_TOKEN",
+        environment_first=True,
     ),
     Setting("webhook", values.webhook, "", "URL that is told the node's events."),
     Setting("keepalive", values.duration, 60.0, "Silence after which a stream is probed."),
