@@ -41,7 +41,7 @@ from pilot.tunnel.endpoints import (
     parse_endpoint,
     registered_address,
 )
-from pilot.tunnel.socket import UdpSocket
+from pilot.tunnel.socket import DatagramSocket, UdpSocket
 from pilot.tunnel.tunnel import Tunnel
 from pilot.wire.packet import PROTO_DATAGRAM, PROTO_STREAM, RawPacket
 
@@ -112,11 +112,13 @@ class NodeService(Service):
         *,
         rng: random.Random | None = None,
         on_event: EventListener = lambda name, data: None,
+        open_socket: Callable[[Any, str, int], DatagramSocket] = UdpSocket,
     ) -> None:
         """
         Wire everything, open nothing.
 
         @param trust_file: where trust is kept; None forgets it at the end.
+        @param open_socket: makes the tunnel's socket of reactor, host and port.
         @param on_event: told what happens (protocol notes, I{Events}): a name and its data.
         """
         self._reactor = reactor
@@ -148,7 +150,7 @@ class NodeService(Service):
             reactor,
             identity,
             0,
-            UdpSocket(reactor, host, port),
+            open_socket(reactor, host, port),
             parts.directory,
             encrypt=settings.encrypt,
             rng=self._rng,

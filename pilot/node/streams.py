@@ -111,7 +111,7 @@ class StreamTable:
             raise ConnectionFailed("too many open streams")
         local = PilotStreamAddress(source, self._ports.free_port(self._local_ports))
         remote = PilotStreamAddress(target, port)
-        result: Deferred[IProtocol] = Deferred(lambda _: stream.abortConnection())
+        result: Deferred[IProtocol] = Deferred(lambda _: stream.withdraw())
         connection = Connection.dial(self._config, self.clock.seconds(), self._rng)
         stream = self._add(
             connection,

@@ -83,7 +83,7 @@ class StreamTransport:
         self._factory = factory
         self._on_connected = on_connected
         self._on_failed = on_failed
-        self._protocol: IProtocol | None = None
+        self._protocol: Any = None
         self._wants_segments = False
         self._reading = True
         self._write_closed = False
@@ -94,6 +94,7 @@ class StreamTransport:
         self._timer: IDelayedCall | None = None
         self._timer_due = 0.0
         self._ended = False
+        self._released = False
 
     # -- what protocols call -------------------------------------------------------------------
 
@@ -183,6 +184,11 @@ class StreamTransport:
         """The consumer of our data is gone."""
         self.loseConnection()
 
+    def withdraw(self) -> None:
+        """Whoever dialled has lost interest before there was an answer."""
+        self._on_connected = self._on_failed = None
+        self.abortConnection()
+
     # -- what the table calls ------------------------------------------------------------------
 
     def settle(self, now: float) -> None:
@@ -192,6 +198,8 @@ class StreamTransport:
         Called once for a stream that was touched, however many segments touched it.
         """
         self.touched = False
+        if self._released:
+            return
         connection = self.connection
         closed: Closed | None = None
         for event in connection.take_events():
@@ -224,6 +232,7 @@ class StreamTransport:
 
     def release(self) -> None:
         """Let go of the timer and the protocol; the table has dropped this stream."""
+        self._released = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
@@ -259,7 +268,7 @@ class StreamTransport:
         segments = self.connection.take_received()
         if self.disconnecting and self._write_closed:
             return  # the program has said goodbye: read on its behalf, so that the peer can finish
-        protocol: Any = self._protocol
+        protocol = self._protocol
         try:
             if self._wants_segments:
                 protocol.segmentsReceived(segments)
