@@ -9,6 +9,7 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -31,9 +32,9 @@ def load_certificate(certificate: Path, key: Path) -> tuple[CertificateOptions, 
     """
     try:
         chain = x509.load_pem_x509_certificates(certificate.read_bytes())
-        private = crypto.load_privatekey(crypto.FILETYPE_PEM, key.read_bytes())
+        private = serialization.load_pem_private_key(key.read_bytes(), None)
         return _options(chain, private)
-    except (OSError, ValueError, crypto.Error, SSL.Error) as error:
+    except (OSError, ValueError, TypeError, SSL.Error) as error:
         raise InvalidArgument(
             f"cannot use the certificate {certificate} with the key {key}: {error}",
             hint="both must be PEM files, and the key that of the certificate",
@@ -79,16 +80,23 @@ def make_certificate(now: float) -> tuple[CertificateOptions, str]:
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(key, hashes.SHA256())
     )
-    return _options([certificate], crypto.PKey.from_cryptography_key(key))
+    return _options([certificate], key)
 
 
-def _options(chain: list[x509.Certificate], key: crypto.PKey) -> tuple[CertificateOptions, str]:
+def _options(chain: list[x509.Certificate], key: Any) -> tuple[CertificateOptions, str]:
+    first: Any
     first, *rest = chain
-    options = CertificateOptions(
-        privateKey=key,
-        certificate=crypto.X509.from_cryptography(first),
-        extraCertChain=[crypto.X509.from_cryptography(c) for c in rest],
-    )
-    options.getContext().check_privatekey()
+    others: Any = rest
+    try:
+        options = CertificateOptions(privateKey=key, certificate=first, extraCertChain=others)
+        context = options.getContext()
+    except TypeError:  # an older pyOpenSSL takes objects of its own only
+        options = CertificateOptions(
+            privateKey=crypto.PKey.from_cryptography_key(key),
+            certificate=crypto.X509.from_cryptography(first),
+            extraCertChain=[crypto.X509.from_cryptography(other) for other in others],
+        )
+        context = options.getContext()
+    context.check_privatekey()
     der = first.public_bytes(serialization.Encoding.DER)
     return options, hashlib.sha256(der).hexdigest()

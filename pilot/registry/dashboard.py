@@ -238,7 +238,7 @@ class Dashboard(Resource):
 
 def make_site(factory: RegistryFactory, beacon: RelayTable, token: str) -> Site:
     """@return: what listens on the dashboard's port."""
-    return _QuietSite(Dashboard(factory, beacon, token), timeout=60)
+    return _QuietSite(Dashboard(factory, beacon, token), timeout=60, reactor=factory.clock)
 
 
 def short(count: int) -> str:
