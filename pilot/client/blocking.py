@@ -12,22 +12,11 @@ Nothing heavy is imported: C{pilotctl} pays for this module on every call.
 
 from __future__ import annotations
 
-# The C half of the socket module: the Python half is an eighth of what a short-lived program costs.
-import _socket
-import errno
-import select
-import time
 from collections import deque
 
-from pilot.errors import (
-    ConnectionFailed,
-    ConnectionReset,
-    InvalidArgument,
-    NotRunning,
-    TimedOut,
-    WireError,
-)
-from pilot.wire.ipcframes import MAX_SEND_DATA, Command, FrameDecoder, encode_frame
+from pilot.client.framesocket import Deadline, Disconnected, FrameSocket
+from pilot.errors import ConnectionFailed, ConnectionReset, TimedOut, WireError
+from pilot.wire.ipcframes import MAX_SEND_DATA, Command, encode_frame
 from pilot.wire.jsontext import load
 
 TYPE_CHECKING = False
@@ -54,9 +43,9 @@ DATAGRAM_LIMIT = 4096
 BACKLOG_LIMIT = 256
 """Accepted streams a port keeps for a program that does not take them; newer ones are closed."""
 
-_READ_SIZE = 1 << 18
 _JOINED = 1 << 16  # bytes up to which copying beats a second system call
-_LONGEST_WAIT = 3600.0  # poll() knows no infinity; the loops around it do
+
+__all__ = ["DaemonClient", "DaemonError", "Deadline", "Disconnected", "Listener", "Stream"]
 
 
 class DaemonError(ConnectionFailed):
@@ -68,35 +57,6 @@ class DaemonError(ConnectionFailed):
     def __init__(self, text: str) -> None:
         super().__init__("daemon: " + text)
         self.text = text
-
-
-class Disconnected(ConnectionFailed):
-    """The daemon went away, or broke the protocol, while a program used it."""
-
-    def __init__(self) -> None:
-        super().__init__("daemon disconnected")
-
-
-class Deadline:
-    """
-    A moment by which something has to be done.
-
-    @param seconds: from now; C{None} for never.
-    """
-
-    __slots__ = ("_when",)
-
-    def __init__(self, seconds: float | None) -> None:
-        self._when = None if seconds is None else time.monotonic() + seconds
-
-    @property
-    def remaining(self) -> float | None:
-        """Seconds left, never negative; C{None} when there is no end."""
-        return None if self._when is None else max(0.0, self._when - time.monotonic())
-
-    def over(self) -> bool:
-        """@return: whether the moment has come."""
-        return self.remaining == 0.0
 
 
 class Stream:
@@ -155,7 +115,7 @@ class Stream:
         """
         self.queue(data)
         client = self._client
-        client._wait(lambda: not client.unsent or not self.writable, Deadline(timeout))
+        client.wait(lambda: not client.unsent or not self.writable, timeout)
         if client.unsent:
             raise self._failure or ConnectionFailed("write failed: connection closed")
 
@@ -182,7 +142,7 @@ class Stream:
         @raise TimedOut: nothing came.
         """
         if not self._chunks:
-            self._client._wait(lambda: self.readable, Deadline(timeout))
+            self._client.wait(lambda: self.readable, timeout)
         if self._chunks:
             chunk = self._chunks.popleft()
             self._client._unread -= len(chunk)
@@ -220,7 +180,7 @@ class Listener:
 
         @raise TimedOut: nobody came.
         """
-        self._client._wait(lambda: bool(self._waiting), Deadline(timeout))
+        self._client.wait(lambda: bool(self._waiting), timeout)
         return self._waiting.popleft()
 
 
@@ -233,16 +193,11 @@ class DaemonClient:
     @raise NotRunning: no daemon behind the socket.
     @raise ConnectionFailed: the socket is not for this user.
     @ivar extended: whether daemon and client use the extensions; see L{hello}.
-    @ivar unsent: bytes that the daemon has not taken yet.
     @ivar refused: streams, accepted streams and datagrams given up because of a limit.
     """
 
     def __init__(self, path: str, *, connect_timeout: float = CONNECT_TIMEOUT) -> None:
-        self._socket = _connect(path, Deadline(connect_timeout))
-        self._poll = select.poll()
-        self._output: deque[memoryview] = deque()
-        self._decoder = FrameDecoder()
-        self._gone = False
+        self._link = FrameSocket(path, connect_timeout, self._frame_received)
         self._awaited: int | None = None  # the reply code that the running request waits for
         self._awaited_id: bytes | None = None  # and, of a Close, the connection it names
         self._reply: bytes | None = None
@@ -254,7 +209,6 @@ class DaemonClient:
         self._last_sender: Stream | None = None
         self._unread = 0
         self.extended = False
-        self.unsent = 0
         self.refused = 0
 
     def __enter__(self) -> DaemonClient:
@@ -273,9 +227,7 @@ class DaemonClient:
 
         What was written before is still carried out.
         """
-        if not self._gone:
-            self._gone = True
-            self._socket.close()
+        self._link.close()
 
     # Requests.
 
@@ -294,8 +246,8 @@ class DaemonClient:
         """
         self._expect(command, payload)
         try:
-            self._write(encode_frame(command, payload))
-            self._wait(lambda: self._awaited is None, Deadline(timeout))
+            self._link.write(encode_frame(command, payload))
+            self.wait(lambda: self._awaited is None, timeout)
         except TimedOut:
             self.close()
             raise
@@ -380,8 +332,8 @@ class DaemonClient:
         """Send one datagram.  A refusal by the daemon goes unnoticed, like a loss on the way."""
         from pilot.wire.ipc import SendTo
 
-        self._write(encode_frame(Command.SEND_TO, SendTo(address, port, data).encode()))
-        self._wait(lambda: not self.unsent, Deadline(REQUEST_TIMEOUT))
+        self._link.write(encode_frame(Command.SEND_TO, SendTo(address, port, data).encode()))
+        self.wait(lambda: not self.unsent, REQUEST_TIMEOUT)
 
     def receive_datagram(self, timeout: float | None = None) -> RecvFrom:
         """
@@ -389,100 +341,33 @@ class DaemonClient:
 
         @raise TimedOut: none came.
         """
-        self._wait(lambda: bool(self._datagrams), Deadline(timeout))
+        self.wait(lambda: bool(self._datagrams), timeout)
         return self._datagrams.popleft()
 
     # The wire.
 
-    def turn(self, wait: float | None = 0.0, also: int | None = None) -> bool:
-        """
-        Write what the socket takes and read what is there, once.
+    @property
+    def unsent(self) -> int:
+        """Bytes that the daemon has not taken yet."""
+        return self._link.unsent
 
-        @param wait: seconds to wait for something to do; C{None} waits for ever.
-        @param also: a file descriptor to watch for input as well.
-        @return: whether C{also} can be read.
-        @raise Disconnected: the daemon is gone.
+    def turn(self, wait: float | None = 0.0, also: int | None = None) -> bool:
+        """Write what the socket takes and read what is there, once; L{FrameSocket.turn}."""
+        return self._link.turn(wait, also)
+
+    def wait(self, done: Callable[[], bool], timeout: float | None) -> None:
         """
-        if self._gone:
-            raise Disconnected
-        own, poll = self._socket.fileno(), self._poll
-        poll.register(own, select.POLLIN | select.POLLOUT if self._output else select.POLLIN)
-        if also is not None:
-            poll.register(also, select.POLLIN)
-        try:
-            # Rounded up: a wait of half a millisecond must not become a busy loop.
-            ready = poll.poll(
-                None if wait is None else int(min(wait, _LONGEST_WAIT) * 1000 + 0.999)
-            )
-        finally:
-            if also is not None:
-                poll.unregister(also)
-        other = False
-        for descriptor, events in ready:
-            if descriptor != own:
-                other = True
-                continue
-            if events & select.POLLOUT:
-                self._flush()
-            if events & ~select.POLLOUT:
-                self._read()
-        return other
+        Write and read until C{done()} holds.
+
+        @raise Disconnected: the daemon is gone.
+        @raise TimedOut: it did not hold within C{timeout} seconds.
+        """
+        self._link.wait(done, Deadline(timeout))
 
     def _expect(self, command: int, payload: bytes) -> None:
         self._awaited = command + 1
         self._awaited_id = payload[:4] if command == Command.CLOSE else None
         self._reply = self._error = None
-
-    def _wait(self, done: Callable[[], bool], deadline: Deadline) -> None:
-        while not done():
-            remaining = deadline.remaining
-            self.turn(remaining)
-            # Not before the turn: it takes what came while the program was busy.
-            if remaining == 0.0 and not done():
-                raise TimedOut("no answer from the daemon in time")
-
-    def _write(self, *buffers: bytes | memoryview) -> None:
-        if self._gone:
-            raise Disconnected
-        for buffer in buffers:
-            self._output.append(memoryview(buffer))
-            self.unsent += len(buffer)
-        self._flush()
-
-    def _flush(self) -> None:
-        output = self._output
-        try:
-            while output:
-                sent = self._socket.send(output[0])
-                self.unsent -= sent
-                if sent < len(output[0]):
-                    output[0] = output[0][sent:]
-                    return
-                output.popleft()
-        except BlockingIOError:
-            return
-        except OSError:
-            # The daemon hung up.  What it said before is still to be read; reading finds the end.
-            output.clear()
-            self.unsent = 0
-
-    def _read(self) -> None:
-        try:
-            data = self._socket.recv(_READ_SIZE)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self.close()
-            raise Disconnected
-        try:
-            frames = self._decoder.feed(data)
-        except WireError:
-            self.close()
-            raise Disconnected from None
-        for command, payload in frames:
-            self._frame_received(command, payload)
 
     def _frame_received(self, command: int, payload: bytes) -> None:
         if command == Command.RECV:
@@ -583,9 +468,9 @@ class DaemonClient:
         head += stream.connection_id.to_bytes(4, "big")
         self._last_sender = stream
         if len(data) <= _JOINED:
-            self._write(head + bytes(data))
+            self._link.write(head + bytes(data))
         else:
-            self._write(head, data)
+            self._link.write(head, data)
 
     def _close_stream(self, stream: Stream) -> None:
         self._streams.pop(stream.connection_id, None)
@@ -593,37 +478,6 @@ class DaemonClient:
         stream._chunks.clear()
         if stream.writable:
             stream.ended, stream.writable = True, False
-            if not self._gone:
-                self._write(encode_frame(Command.CLOSE, stream.connection_id.to_bytes(4, "big")))
-
-
-def _connect(path: str, deadline: Deadline) -> _socket.socket:
-    own = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    own.setblocking(False)
-    try:
-        while True:
-            try:
-                own.connect(path)
-                return own
-            except BlockingIOError:  # its backlog is full
-                if deadline.over():
-                    raise TimedOut(
-                        f"the daemon behind {path} does not accept connections"
-                    ) from None
-                time.sleep(0.01)
-    except PermissionError:
-        own.close()
-        raise ConnectionFailed(
-            f"cannot open {path}: permission denied", hint="the daemon belongs to another user"
-        ) from None
-    except (OSError, ValueError) as error:
-        own.close()
-        # Python itself refuses a path that does not fit, without an error number.
-        if getattr(error, "errno", None) in (None, errno.ENAMETOOLONG):
-            raise InvalidArgument(f"no possible socket path: {path!r}: {error}") from None
-        raise NotRunning(
-            "daemon is not running", hint="start the daemon with: pilotctl daemon start"
-        ) from None
-    except TimedOut:
-        own.close()
-        raise
+            if not self._link.closed:
+                number = stream.connection_id.to_bytes(4, "big")
+                self._link.write(encode_frame(Command.CLOSE, number))
