@@ -69,6 +69,24 @@ class EchoLoadFactory(Factory):
         return EchoLoad(self.total)
 
 
+class Pinger(Protocol):
+    """Sends a few bytes and waits for them."""
+
+    _waiting: Deferred[None] | None = None
+
+    def ping(self) -> Deferred[None]:
+        """@return: Deferred of None when the echo is here."""
+        self._waiting = Deferred()
+        assert self.transport is not None
+        self.transport.write(b"ping")
+        return self._waiting
+
+    def dataReceived(self, data: bytes) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.callback(None)
+
+
 async def measure(connect: Callable[[Factory], Deferred[Any]], total: int) -> float:
     """
     @param connect: connects the factory it is given, like C{endpoint.connect}.

@@ -6,13 +6,14 @@ import datetime
 import ipaddress
 import json
 import resource
+import time
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from echo_load import measure
+from echo_load import Pinger, measure
 from twisted.internet import ssl
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
@@ -22,7 +23,8 @@ from twisted.internet.endpoints import (
     clientFromString,
     wrapClientTLS,
 )
-from twisted.internet.task import react
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater, react
 
 from pilot.address import PORT_ECHO
 from pilot.crypto.identity import Identity
@@ -42,10 +44,12 @@ def play(role: str, facts: dict[str, Any]) -> None:
 async def _play(reactor: Any, role: str, facts: dict[str, Any]) -> None:
     stopped: Deferred[None] = Deferred()
     reactor.addSystemEventTrigger("before", "shutdown", _stop, stopped)
-    started = await _ROLES[role](reactor, facts)
-    tell(started)
-    if not role.endswith("client"):
-        global _ready
+    global _ready
+    if role.endswith("client"):
+        _ready = cpu_seconds()
+        tell(await _ROLES[role](reactor, facts))
+    else:
+        tell(await _ROLES[role](reactor, facts))
         _ready = cpu_seconds()
     await stopped
 
@@ -157,6 +161,27 @@ async def _node(reactor: Any, facts: dict[str, Any]) -> Any:
     return service.node
 
 
+async def _ping_client(reactor: Any, facts: dict[str, Any]) -> dict[str, Any]:
+    """Round trips in the process: a dial with an echo each time, and echoes on one open stream."""
+    node = await _node(reactor, {**facts, "name": "client"})
+    target, count = facts["node_id"], facts["count"]
+    fresh: list[float] = []
+    for _ in range(count):
+        began = time.perf_counter()
+        pinger = await node.dial(target, PORT_ECHO, Factory.forProtocol(Pinger))
+        await pinger.ping()
+        fresh.append(time.perf_counter() - began)
+        pinger.transport.loseConnection()
+        await deferLater(reactor, 0.03)  # a node takes 50 requests a second from one peer
+    pinger = await node.dial(target, PORT_ECHO, Factory.forProtocol(Pinger))
+    open_stream: list[float] = []
+    for _ in range(count):
+        began = time.perf_counter()
+        await pinger.ping()
+        open_stream.append(time.perf_counter() - began)
+    return {"dial_and_echo": fresh, "echo": open_stream}
+
+
 async def _daemon(reactor: Any, facts: dict[str, Any]) -> dict[str, Any]:
     """A whole daemon; the first one brings the rendezvous."""
     started: dict[str, Any] = {}
@@ -187,6 +212,7 @@ _ROLES = {
     "tls-client": _tls_client,
     "node-server": _node_server,
     "node-client": _node_client,
+    "ping-client": _ping_client,
     "daemon": _daemon,
     "socket-client": _socket_client,
 }

@@ -153,6 +153,7 @@ def node_settings(settings: DaemonSettings, registry: str, beacon: str) -> NodeS
             connections_per_port=settings.max_conns_per_port,
             connections_total=settings.max_conns_total,
             syn_rate=float(settings.syn_rate_limit),
+            syn_rate_per_source=max(1.0, settings.syn_rate_limit / 2),
         ),
     )
 

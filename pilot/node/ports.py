@@ -21,7 +21,8 @@ class PortLimits:
     @ivar connections_per_port: open inbound streams of one local port.
     @ivar connections_total: open streams of the node, dialled ones included.
     @ivar syn_rate: connection requests a second from everybody together (also the burst).
-    @ivar syn_rate_per_source: the same from one node.
+    @ivar syn_rate_per_source: the same from one node; half of the whole, so that one busy peer
+        (a browser, say) is served and the others still get their turn.
     @ivar tracked_sources: nodes whose rate is remembered; the longest silent is forgotten first.
     @ivar listeners: bound ports.
     """
@@ -29,7 +30,7 @@ class PortLimits:
     connections_per_port: int = 1024
     connections_total: int = 4096
     syn_rate: float = 100.0
-    syn_rate_per_source: float = 10.0
+    syn_rate_per_source: float = 50.0
     tracked_sources: int = 4096
     listeners: int = 1024
 

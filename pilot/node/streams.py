@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -90,6 +90,7 @@ class StreamTable:
         self._streams: dict[_Key, StreamTransport] = {}
         self._by_id: dict[int, StreamTransport] = {}
         self._local_ports: Counter[int] = Counter()
+        self._lingering: OrderedDict[int, StreamTransport] = OrderedDict()
         self._last_id = 0
         self._touched: list[StreamTransport] = []
         self._flush_call: IDelayedCall | None = None
@@ -358,9 +359,21 @@ class StreamTable:
         self._drop(stream)
         stream.release()
 
+    def linger(self, stream: StreamTransport) -> None:
+        """The program is done with C{stream}; it may have to answer late segments for a while."""
+        if stream.connection.is_open or stream.connection_id not in self._by_id:
+            return
+        self._lingering[stream.connection_id] = stream
+        if len(self._lingering) > TIME_WAIT_LIMIT:
+            self.refused["time_wait"] += 1
+            _, oldest = self._lingering.popitem(last=False)
+            self._drop(oldest)
+            oldest.release()
+
     def _drop(self, stream: StreamTransport) -> None:
         if self._by_id.pop(stream.connection_id, None) is None:
             return
+        self._lingering.pop(stream.connection_id, None)
         self._streams.pop((stream.local.port, stream.remote.address.node, stream.remote.port), None)
         self._local_ports[stream.local.port] -= 1
         if not self._local_ports[stream.local.port]:
@@ -395,7 +408,7 @@ class StreamTable:
 
     def open_count(self) -> int:
         """@return: streams that are open or opening; finished ones do not count."""
-        return sum(1 for stream in self._by_id.values() if stream.connection.is_open)
+        return len(self._by_id) - len(self._lingering)
 
     def statistics(self) -> list[dict[str, Any]]:
         """@return: one dict a stream, in the shape of C{conn_list}."""

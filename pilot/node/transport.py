@@ -228,6 +228,8 @@ class StreamTransport:
             return
         if self._producer is not None and connection.unsent <= LOW_WATER:
             self._resume_producer()
+        if self._ended:
+            self._table.linger(self)
         self._arm(now)
 
     def release(self) -> None:

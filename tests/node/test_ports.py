@@ -74,7 +74,7 @@ def test_a_token_bucket_refills_with_fractions() -> None:
 def test_a_flooding_node_does_not_use_up_what_is_left_for_others() -> None:
     rate = SynRate(PortLimits(), now=0.0)
     answers = [rate.refusal(7, 0.0) for _ in range(1000)]
-    assert answers.count(None) == 10
+    assert answers.count(None) == 50
     assert rate.refusal(8, 0.0) is None
 
 
