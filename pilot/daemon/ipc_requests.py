@@ -107,9 +107,10 @@ async def _set_webhook(server: IpcServer, payload: bytes) -> bytes:
     url = decode_text(payload)
     if url:
         check_webhook_url(url)
-    if server.set_webhook is None:
+    if server.set_webhook is not None:
+        await server.set_webhook(url)
+    elif url:
         raise PilotError("this daemon delivers no webhooks")
-    await server.set_webhook(url)
     return encode_json({"webhook": url})
 
 
@@ -166,7 +167,7 @@ def _string_list(payload: bytes, complaint: str) -> list[str]:
     try:
         value = load(payload) if payload else None
     except WireError as error:
-        raise InvalidArgument(f"{complaint}: {error.message}") from None
+        raise InvalidArgument(f"{complaint}: {error.message.removeprefix(_MALFORMED)}") from None
     if not payload:
         raise InvalidArgument(f"{complaint}: unexpected end of JSON input")
     if value is None:
@@ -175,6 +176,8 @@ def _string_list(payload: bytes, complaint: str) -> list[str]:
         raise InvalidArgument(f"{complaint}: expected an array of strings")
     return value
 
+
+_MALFORMED = "malformed JSON: "
 
 #: What answers which command; the reply's command is one more.
 REQUESTS: dict[int, Handler] = {

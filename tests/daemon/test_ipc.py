@@ -131,6 +131,7 @@ class TestQuestions:
         world.servers[world.a].set_webhook = None
         answer = client.ask(Command.SET_WEBHOOK, b"http://h/")
         assert answer == error("this daemon delivers no webhooks")
+        assert parsed(client.ask(Command.SET_WEBHOOK)) == {"webhook": ""}  # nothing to clear
         assert world.webhooks == ["http://h/"]
 
 
