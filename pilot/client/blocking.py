@@ -270,7 +270,7 @@ class DaemonClient:
             raise DaemonError("malformed reply")
         return value
 
-    def hello(self) -> bool:
+    def hello(self, *, timeout: float | None = REQUEST_TIMEOUT) -> bool:
         """
         Offer the extensions; before the first stream, or it has none of them.
 
@@ -280,7 +280,7 @@ class DaemonClient:
         from pilot.wire.ipc_extensions import Extension, Hello
 
         try:
-            self.request(Extension.HELLO, Hello().encode())
+            self.request(Extension.HELLO, Hello().encode(), timeout=timeout)
         except DaemonError:
             return False
         self.extended = True

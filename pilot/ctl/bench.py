@@ -48,9 +48,10 @@ def bench(call: Call) -> Result:
         limit = call.duration("timeout", DEFAULT_TIMEOUT)
         if not call.console.json:
             call.console.line(f"BENCH {target} — sending {size_text(size)} via echo port")
-        client.hello()
+        deadline = Deadline(limit)
         try:
-            stream = client.dial(target, PORT_ECHO, timeout=max(limit, 0.0))
+            client.hello(timeout=deadline.remaining)
+            stream = client.dial(target, PORT_ECHO, timeout=deadline.remaining)
         except DaemonError as error:
             raise unreachable(target, "echo port", error) from None
         except TimedOut:

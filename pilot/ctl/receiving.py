@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT = 30.0
 """Seconds that C{recv} waits for all of its messages."""
 
+ANSWER_WITHIN = 5.0
+"""Seconds that the daemon gets to answer, however soon the time is over."""
+
 QUIET = 0.1
 """Seconds without a byte after which a message counts as complete though its stream stays open."""
 
@@ -34,7 +37,7 @@ def recv(call: Call) -> Result:
     count = call.integer("count", 1)
     limit = call.duration("timeout", DEFAULT_TIMEOUT)
     with call.connect() as client:
-        client.hello()
+        client.hello(timeout=max(limit, ANSWER_WITHIN))
         try:
             listener = client.bind(port)
         except DaemonError as error:

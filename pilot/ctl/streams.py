@@ -86,9 +86,9 @@ class Exchange:
         self._sent = 0
         self._received = 0
         self._answer: list[bytes] = []
-        client.hello()
-        started = time.monotonic()
         try:
+            client.hello(timeout=self._deadline.remaining)
+            started = time.monotonic()
             self._stream = client.dial(target, port, timeout=self._deadline.remaining)
         except DaemonError as error:
             raise unreachable(target, f"port {port}", error) from None

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from pilot.client.blocking import DaemonClient
 from pilot.ctl.console import Console
 from pilot.ctl.main import main
 from pilot.wire.ipc_extensions import Closed, CloseReason, Extension
@@ -143,7 +142,6 @@ def test_half_an_echo(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_time_limit_covers_the_dial(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with with_daemon(silent, monkeypatch):
-        monkeypatch.setattr(DaemonClient, "hello", lambda self: False)
         for words in (["send", "2", "7", "--data", "x"], ["connect", "2", "7", "--message", "x"]):
             problem = run("--json", *words, "--timeout", "50ms").problem
             assert problem["code"] == "timeout" and "within 50ms" in problem["message"]
