@@ -30,6 +30,7 @@ class Fleet:
     """A rendezvous and agents, each a process.
 
     @ivar registry: C{host:port} of the rendezvous's registry.
+    @ivar rendezvous: its process.
     """
 
     def __init__(self, root: Path, stack: contextlib.ExitStack) -> None:
@@ -38,8 +39,8 @@ class Fleet:
         self.beacon = f"127.0.0.1:{demo.free_ports(1, socket.SOCK_DGRAM)[0]}"
         self._stack = stack
 
-    def start_rendezvous(self, *flags: str) -> Any:
-        """Start the rendezvous and wait until it answers.  @return: its process."""
+    def start_rendezvous(self, *flags: str) -> None:
+        """Start the rendezvous and wait until it answers."""
         command = [
             str(demo.BIN / "twistd"),
             "--nodaemon",
@@ -57,7 +58,7 @@ class Fleet:
             demo.running(command, demo.clean_environment(), self.root / "rendezvous.log")
         )
         demo.until("the rendezvous", lambda: demo.reachable(self.registry))
-        return process
+        self.rendezvous = process
 
     def agent(self, name: str, *flags: str) -> Any:
         """Start an agent's daemon and wait until it is registered.  @return: the agent."""
