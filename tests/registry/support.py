@@ -105,6 +105,7 @@ class Desk:
         )
         again.now = self.now
         again.directory.sweep(self.now)
+        again.save()
         return again
 
     def register(self, number: int, caller: Caller | None = None, **fields: Any) -> int:

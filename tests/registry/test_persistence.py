@@ -17,8 +17,8 @@ from pilot.registry.records import Table
 from pilot.registry.refusal import Refusal
 from tests.registry.support import ADMIN, START, Desk, identity, key_text
 
-NODES = st.integers(1, 5)
-NETWORKS = st.integers(0, 3)
+NODES = st.integers(1, 4)
+NETWORKS = st.integers(1, 2)
 SIGNED = {"signature": "A" * 86 + "=="}
 
 
@@ -28,6 +28,10 @@ class AnyOrder(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.desk = self.fresh()
+        for number in (1, 2, 3, 4):
+            self.desk.register(number)
+        self.create(1, "n", "open")
+        self.create(2, "m", "invite")
 
     @staticmethod
     def fresh(rows: Any = ()) -> Desk:
@@ -108,6 +112,7 @@ class AnyOrder(RuleBasedStateMachine):
         again = self.fresh([(t, k, v) for (t, k), v in self.desk.kept.items()])
         again.now = self.desk.now
         again.directory.sweep(again.now)
+        again.save()
         self.desk = again
 
     @invariant()
@@ -155,7 +160,7 @@ def record(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__struct_fields__ if name != "policy"}
 
 
-AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+AnyOrder.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
 TestAnyOrder = AnyOrder.TestCase
 
 
