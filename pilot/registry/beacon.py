@@ -12,7 +12,6 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import connectProtocol
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.internet.protocol import DatagramProtocol, Protocol, connectionDone
 from twisted.internet.task import LoopingCall
@@ -22,7 +21,7 @@ from twisted.python.failure import Failure
 from pilot.errors import PilotError, RegistryError, RegistryUnavailable, WireError
 from pilot.registry.codec import FastFrameDecoder, encode_frame
 from pilot.registry.dialing import registry_endpoint, split_address
-from pilot.registry.listening import listening_address, port_in_use
+from pilot.registry.listening import listen, listening_address, plain_host
 from pilot.registry.relaytable import BeaconLimits, RelayTable, UdpAddress
 
 log = Logger()
@@ -120,14 +119,13 @@ class Beacon(Service):
 
         @raise PortInUse: somebody has it.
         """
-        host, port = self._address
-        try:
-            self._listening = self._reactor.listenUDP(
-                port, self._protocol, interface=host, maxPacketSize=MAX_DATAGRAM
+
+        def take(port: int, interface: str) -> Any:
+            return self._reactor.listenUDP(
+                port, self._protocol, interface=interface, maxPacketSize=MAX_DATAGRAM
             )
-        except CannotListenError as error:
-            raise port_in_use("beacon", self._settings.listen, error) from error
-        listening: Any = self._listening
+
+        self._listening = listening = listen("beacon", self._settings.listen, take)
         listening.maxThroughput = READ_AT_ONCE
         self.port = listening.getHost().port
         try:
@@ -203,7 +201,7 @@ class Beacon(Service):
         try:
             host = self._address[0]
             if host in ("", "0.0.0.0", "::"):
-                host = conversation.transport.getHost().host
+                host = plain_host(conversation.transport.getHost().host)
             where = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
             await conversation.ask(
                 {"type": "beacon_register", "beacon_id": self.table.beacon_id, "addr": where}

@@ -24,6 +24,7 @@ from zope.interface import implementer
 from pilot.registry.callers import Caller
 from pilot.registry.codec import FastFrameDecoder, encode_frame
 from pilot.registry.extensions import NOTIFY
+from pilot.registry.listening import plain_host
 from pilot.registry.refusal import MASKED
 from pilot.wire import registry_binary
 from pilot.wire.framing import FramingError
@@ -104,9 +105,7 @@ class RegistryConnection(Protocol):
     def connectionMade(self) -> None:
         """A client is there."""
         peer = self.transport.getPeer()
-        host = getattr(peer, "host", "")
-        if host.startswith("::ffff:") and "." in host:
-            host = host.removeprefix("::ffff:")
+        host = plain_host(getattr(peer, "host", ""))
         self.caller = Caller(host, getattr(peer, "port", 0), self._push)
         self._since = self._opened = self.factory.clock.seconds()
         if self.factory.opened(self):

@@ -19,6 +19,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from pilot.registry import metrics
 from pilot.registry.directory import same_text
+from pilot.registry.listening import plain_host
 from pilot.registry.relaytable import RelayTable
 from pilot.registry.server import RegistryFactory
 
@@ -268,7 +269,7 @@ def _is_local(request: Request) -> bool:
     client = request.getClientAddress()
     if not isinstance(client, IPv4Address | IPv6Address):
         return False
-    host = client.host
+    host = plain_host(client.host)
     if host in ("127.0.0.1", "::1"):
         host = request.getHeader("x-real-ip") or host
     return host in ("127.0.0.1", "::1")

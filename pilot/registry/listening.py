@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
+from typing import Any
+
 from twisted.internet.error import CannotListenError
 
 from pilot.errors import InvalidArgument, PortInUse
+
+_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 def listening_address(text: str) -> tuple[str, int]:
@@ -23,10 +29,35 @@ def listening_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def port_in_use(what: str, address: str, error: CannotListenError) -> PortInUse:
-    """@return: the error for a C{what} that cannot listen."""
-    reason = getattr(error.socketError, "strerror", None) or error.socketError
-    return PortInUse(
-        f"the {what} cannot listen on {address}: {reason}",
-        hint="stop what uses the port, or choose another address",
-    )
+def listen(what: str, address: str, take: Callable[[int, str], Any]) -> Any:
+    """
+    Take a port; without a host on all interfaces, of IPv6 and IPv4 alike where there is IPv6.
+
+    @param what: what listens there, for the error.
+    @param address: C{host:port} or C{:port}.
+    @param take: called with port and interface.
+    @return: what C{take} returned.
+    @raise PortInUse: the port cannot be had.
+    """
+    host, port = listening_address(address)
+    try:
+        if host:
+            return take(port, host)
+        try:
+            return take(port, "::")
+        except CannotListenError as error:
+            if getattr(error.socketError, "errno", None) not in _NO_IPV6:
+                raise
+            return take(port, "")
+    except CannotListenError as error:
+        reason = getattr(error.socketError, "strerror", None) or error.socketError
+        raise PortInUse(
+            f"the {what} cannot listen on {address}: {reason}",
+            hint="stop what uses the port, or choose another address",
+        ) from error
+
+
+def plain_host(host: str) -> str:
+    """@return: C{host}; an IPv4 address seen by a socket of both families in its own form."""
+    plain = host.removeprefix("::ffff:")
+    return plain if "." in plain else host

@@ -268,4 +268,4 @@ class RelayTable:
 
 
 def _is_loopback(host: str) -> bool:
-    return host.startswith("127.") or host == "::1"
+    return host.startswith(("127.", "::ffff:127.")) or host == "::1"

@@ -11,7 +11,6 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
@@ -24,7 +23,7 @@ from pilot.registry.connection import ConnectionLimits
 from pilot.registry.dashboard import make_site
 from pilot.registry.directory import Directory
 from pilot.registry.limits import DEFAULT_LIMITS, Limits
-from pilot.registry.listening import listening_address, port_in_use
+from pilot.registry.listening import listen, listening_address
 from pilot.registry.server import RegistryFactory
 from pilot.registry.store import IRegistryStore, MemoryStore, SqliteStore
 
@@ -176,11 +175,10 @@ class Rendezvous(MultiService):
         return TLSMemoryBIOFactory(options, isClient=False, wrappedFactory=factory)
 
     def _listen(self, what: str, address: str, factory: Any) -> Any:
-        host, port = listening_address(address)
-        try:
-            listening = self._reactor.listenTCP(port, factory, backlog=1024, interface=host)
-        except CannotListenError as error:
-            raise port_in_use(what, address, error) from error
+        def take(port: int, interface: str) -> Any:
+            return self._reactor.listenTCP(port, factory, backlog=1024, interface=interface)
+
+        listening = listen(what, address, take)
         self._ports.append(listening)
         return listening
 

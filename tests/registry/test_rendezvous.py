@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import ssl
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from pilot.errors import InvalidArgument, PilotError, PortInUse, RegistryUnavailable
@@ -190,3 +193,88 @@ class TestRefusals:
 async def test_stopping_before_starting_is_no_trouble() -> None:
     rendezvous = Rendezvous(RendezvousSettings("127.0.0.1:0", "127.0.0.1:0"), reactor)
     await within(rendezvous.stopService())
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_a_host_it_listens_to_both_families() -> None:
+    """And calls IPv4 clients by their IPv4 addresses."""
+    rendezvous = await started(registry_addr=":0", beacon_addr=":0", http=":0")
+    client = client_of(rendezvous)
+    registered = await within(client.register(":4000"))
+    assert registered["observed_addr"] == "127.0.0.1:4000"
+    if has_ipv6():
+        address = f"[::1]:{rendezvous.registry_port}"
+        other = RegistryClient(reactor, address, identity=identity(2))
+        registered = await within(other.register(":4000"))
+        assert registered["observed_addr"] == "[::1]:4000"
+        await closed(other)
+    await closed(client)
+    await within(rendezvous.stopService())
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+RENDEZVOUS = """
+import sys
+from twisted.internet import reactor
+from pilot.registry.rendezvous import Rendezvous, RendezvousSettings
+
+service = Rendezvous(
+    RendezvousSettings("127.0.0.1:0", "127.0.0.1:0", store=sys.argv[1]), reactor
+)
+service.started.addCallback(lambda _: print(service.registry_port, flush=True))
+reactor.callWhenRunning(service.startService)
+reactor.run()
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_kill_9_loses_nothing_that_was_answered(tmp_path: Path) -> None:
+    """A process of its own is killed in the midst of changes; the next one knows them all."""
+    store = tmp_path / "registry.db"
+    process = subprocess.Popen(
+        [sys.executable, "-c", RENDEZVOUS, str(store)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    address = f"127.0.0.1:{process.stdout.readline().strip()}"
+    clients = [RegistryClient(reactor, address, identity=identity(n)) for n in range(1, 9)]
+    for client in clients:
+        await within(client.register(":4000"))
+    answered: dict[int, list[str]] = {}
+
+    async def keep_changing(client: RegistryClient, number: int) -> None:
+        for turn in range(1000):
+            try:
+                answer = await client.set_tags([f"tag-{number}-{turn}"])
+            except RegistryUnavailable:
+                return
+            answered[number] = answer["tags"]
+
+    changing = [
+        Deferred.fromCoroutine(keep_changing(client, number))
+        for number, client in enumerate(clients, 1)
+    ]
+    await deferLater(reactor, 0.2)  # type: ignore[arg-type]
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    for client in clients:
+        client.close()
+    await within(gatherResults(changing))
+    again = await started(store=str(store))
+    assert again.factory is not None
+    live = again.factory.directory.nodes.live
+    assert len(answered) == len(live) == 8
+    for number, tags in answered.items():
+        turn = int(tags[0].rpartition("-")[2])
+        # The change under way at the end may have been saved, too.
+        assert live[number].tags in ((f"tag-{number}-{turn}",), (f"tag-{number}-{turn + 1}",))
+    await closed()
+    await within(again.stopService())
