@@ -26,10 +26,13 @@ from pilot.wire.packet import FLAG_ACK, FLAG_FIN
 
 #: Transmissions of a classic FIN.
 FIN_TRIES = 5
-#: How long acknowledgements may trail a classic FIN, seconds.
-LATE_ACK = 0.25
+#: How long acknowledgements may trail a classic FIN, seconds, and in round trips.
+LATE_ACK = 1.0
+LATE_ACK_TRIPS = 6
 #: Least gap between questions for data that is missing before a classic FIN, seconds.
 PULL_GAP = 0.1
+#: How often to look whether the program has read the rest of a finished connection, seconds.
+UNREAD_GAP = 1.0
 #: Least gap between answers to repeated FINs, seconds.
 ANSWER_GAP = 0.5
 
@@ -82,7 +85,7 @@ class OrderedClosing:
         """@return: whether L{send} may have something to add."""
         return self.requested and self._fin_position is None
 
-    def fin_received(self, flags: int, sequence: int, now: float) -> None:
+    def fin_received(self, flags: int, sequence: int, acknowledgement: int, now: float) -> None:
         """The peer ends its direction; its data up to there may still be missing."""
         rx = self._rx
         position = unwrap(sequence, rx.next)
@@ -97,17 +100,24 @@ class OrderedClosing:
             self._dialect.fin_received = 1
             rx.ack_now = True
             machine.peer_finished()
-            self._linger(now)
+            self.linger(now)
         position = self._fin_position
         if position is not None and not self._fin_acknowledged and tx.flight.first > position:
             self._fin_acknowledged = True
+            last = self._life.state == State.CLOSE_WAIT  # the peer, which ended first, lingers
             machine.finish_acknowledged()
-            self._linger(now)
+            if last:
+                self.due = now
+            else:
+                self.linger(now)
+        if self.due <= now:
+            self.wake(now)
         if self._fin_acknowledged and rx.discarding and not self._life.read_end_told:
             machine.reading_over()
             self.due = now + self._config.fin_timeout
 
-    def _linger(self, now: float) -> None:
+    def linger(self, now: float) -> None:
+        """The peer may still repeat what we have: stay and answer, from now on for the full time."""
         if self._life.state == State.TIME_WAIT:
             self.due = now + self._config.time_wait
 
@@ -122,9 +132,17 @@ class OrderedClosing:
 
     def wake(self, now: float) -> None:
         """The final wait is over: the peer was told, or it does not care."""
-        if self.due <= now:
+        if self.due > now:
+            return
+        if self._rx.received:
+            self.due = now + UNREAD_GAP
+        else:
             self.due = NEVER
             self._machine.lapse()
+
+    def reset_received(self, now: float) -> None:
+        """The peer has forgotten a connection that is over anyway."""
+        self.due = now
 
 
 class ClassicClosing:
@@ -143,7 +161,6 @@ class ClassicClosing:
         "_dialect",
         "_fin_tries",
         "_gap_until",
-        "_impatient",
         "_life",
         "_machine",
         "_peer_ended",
@@ -180,7 +197,6 @@ class ClassicClosing:
         self._pulled_next = -1
         self._pulls = 0
         self._peer_ended = False
-        self._impatient = False
         self.requested = False
         self.due = NEVER
 
@@ -191,9 +207,11 @@ class ClassicClosing:
 
     # -- the peer's end ------------------------------------------------------------------------
 
-    def fin_received(self, flags: int, sequence: int, now: float) -> None:
+    def fin_received(self, flags: int, sequence: int, acknowledgement: int, now: float) -> None:
         """The peer ends both directions."""
         rx = self._rx
+        if acknowledgement and not flags & FLAG_ACK:
+            self._tx.acknowledged(acknowledgement, (), now)
         if self._fin_tries and flags & FLAG_ACK:
             self._dialect.fin_acknowledged = True  # the answer to ours, which is never answered
             return
@@ -219,7 +237,7 @@ class ClassicClosing:
             if tx.outgoing.unsent:
                 self._undelivered()
             elif tx.flight.starts:
-                self.due = now + LATE_ACK
+                self.due = now + max(LATE_ACK, LATE_ACK_TRIPS * tx.rtt.srtt)
             else:
                 self._over(now)
         elif self._peer_ended and not tx.flight.starts:
@@ -228,16 +246,17 @@ class ClassicClosing:
     def _over(self, now: float) -> None:
         self._machine.both_finished()
         self._resend = False
-        self.due = now + self._config.time_wait
+        self.linger(now)
+
+    def linger(self, now: float) -> None:
+        """The peer may still repeat what we have: stay and answer, from now on for the full time."""
+        if self._life.state == State.TIME_WAIT:
+            self.due = now + self._config.time_wait
 
     def _undelivered(self) -> None:
         self._break_off(CloseCause.RESET, "the peer closed before it had taken everything")
 
     # -- our end -------------------------------------------------------------------------------
-
-    def hurry(self) -> None:
-        """The stream has been idle for too long to wait for the peer's end."""
-        self._impatient = True
 
     def send(self, out: list[Segment], now: float) -> None:
         """Add our FIN, the answer to the peer's, and questions for what is missing before it."""
@@ -254,7 +273,7 @@ class ClassicClosing:
             self.requested
             and not self._fin_tries
             and not self._peer_ended
-            and (rx.discarding or self._impatient)
+            and rx.discarding
             and not tx.outgoing.unsent
             and not tx.flight.starts
         )
@@ -265,8 +284,9 @@ class ClassicClosing:
         if first or self._resend:
             self._resend = False
             self._fin_tries += 1
-            self.due = now + tx.rtt.rto * (1 << (self._fin_tries - 1))
-            out.append(Segment(FLAG_FIN, sequence, 0, 0, b""))
+            self.due = now + min(tx.rtt.rto * (1 << (self._fin_tries - 1)), self._config.max_rto)
+            # The reference does not look at the number; another one of ours need not wait for it.
+            out.append(Segment(FLAG_FIN, sequence, dialect.number, 0, b""))
 
     def _pull(self, out: list[Segment], now: float) -> None:
         """
@@ -291,8 +311,11 @@ class ClassicClosing:
         if self.due > now:
             return
         if self._life.state == State.TIME_WAIT:
-            self.due = NEVER
-            self._machine.lapse()
+            if self._rx.received:
+                self.due = now + UNREAD_GAP
+            else:
+                self.due = NEVER
+                self._machine.lapse()
         elif self._gap_until is not None:
             if self._gap_until <= now:
                 self._break_off(
@@ -305,3 +328,7 @@ class ClassicClosing:
         elif self._fin_tries:
             self._resend = True
             self.due = NEVER
+
+    def reset_received(self, now: float) -> None:
+        """The peer has forgotten a connection that is over anyway."""
+        self.due = now

@@ -59,7 +59,7 @@ class StreamConfig:
     short_segments: int = 8
     syn_intervals: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0)
     relay_intervals: tuple[float, ...] = (2.0, 4.0, 8.0, 8.0)
-    max_rto: float = 10.0
+    max_rto: float = 4.0
     silence_limit: float = 30.0
     progress_limit: float = 60.0
     keepalive: float = 60.0

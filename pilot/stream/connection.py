@@ -190,7 +190,9 @@ class Connection:
             return
         if flags == FLAG_ACK and self._flowing:
             self._confirm(now)
-            self.segment_received(flags, sequence, acknowledgement, window, payload, now)
+            assert self._dialect is not None and self._closing is not None
+            self._dialect.receive(sequence, acknowledgement, window, payload, now)
+            self._closing.linger(now)
         elif flags & _SYN_ACK == FLAG_SYN:
             self._request_received(sequence, payload, now)
         elif flags & FLAG_SYN:
@@ -198,7 +200,7 @@ class Connection:
         elif flags & FLAG_FIN:
             self._fin_received(flags, sequence, acknowledgement, window, payload, now)
         elif flags & FLAG_RST:
-            self._reset_received(flags, sequence, acknowledgement)
+            self._reset_received(flags, sequence, acknowledgement, now)
         elif flags & FLAG_ACK and self._dialing is not None:
             if acknowledgement == (self._own_number + 1) & MASK:
                 self._dialing.hasten(now)
@@ -207,10 +209,14 @@ class Connection:
 
     def _confirm(self, now: float) -> None:
         """The first packet after the handshake: the peer has our answer."""
-        self._confirmed_at = now
+        self._heard = now
+        if self._life.state == State.TIME_WAIT:
+            return
         self._fast = True
-        if self._replies == 1 and self._dialect_is_classic():
-            self._tx.rtt.sample(now - self._reply_at, now)
+        if self._confirmed_at is None:
+            self._confirmed_at = now
+            if self._replies == 1 and self._dialect_is_classic():
+                self._tx.rtt.sample(now - self._reply_at, now)
 
     def _request_received(self, sequence: int, payload: bytes, now: float) -> None:
         """The peer asks again: our answer was lost, or the peer has started anew."""
@@ -247,6 +253,7 @@ class Connection:
             self._tx.rtt.sample(now - dialing.sent_at, now)
         self._rx.ack_now = True
         self._fast = True
+        self._confirmed_at = now
         self._dialing = None
         if self._closing is not None:
             self._closing.requested = self._tx.closing
@@ -268,9 +275,10 @@ class Connection:
         self._heard = now
         if dialect.ordered_fin:
             dialect.receive(sequence, acknowledgement, window, payload, now)
-        closing.fin_received(flags, sequence, now)
+        closing.fin_received(flags, sequence, acknowledgement, now)
+        closing.linger(now)
 
-    def _reset_received(self, flags: int, sequence: int, acknowledgement: int) -> None:
+    def _reset_received(self, flags: int, sequence: int, acknowledgement: int, now: float) -> None:
         if self._dialing is not None:
             if flags & FLAG_ACK and acknowledgement != (self._own_number + 1) & MASK:
                 self.ignored += 1
@@ -283,8 +291,8 @@ class Connection:
         fits = rx.next <= position <= rx.next + max(rx.room, 1)
         if not fits and (sequence or acknowledgement):
             self.ignored += 1
-        elif self._life.state == State.TIME_WAIT:
-            self._machine.lapse()
+        elif self._life.state == State.TIME_WAIT and self._closing is not None:
+            self._closing.reset_received(now)
         else:
             self._break_off(CloseCause.RESET, "connection reset by peer", silently=True)
 
@@ -378,8 +386,6 @@ class Connection:
             dialing = self._dialing
             if dialing.due <= now and not dialing.exhausted:
                 out.append(dialing.request(now))
-        elif self._closing is not None and self._closing.attention:
-            self._closing.send(out, now)
         if out:
             self._sent_at = now
         return out
@@ -389,7 +395,7 @@ class Connection:
         assert dialect is not None and closing is not None
         if rx.fin is not None or closing.requested:
             self._check(now)
-            if not self._flowing and not closing.attention:
+            if not self._flowing:
                 return
         if self._reply_wanted:
             self._reply(out, now)
@@ -447,7 +453,9 @@ class Connection:
         assert closing is not None
         closing.check(now)
         state = self._life.state
-        if state == State.CLOSED or (state == State.TIME_WAIT and self._dialect_is_classic()):
+        if state == State.TIME_WAIT:
+            self._fast = False
+        elif state == State.CLOSED:
             self._flowing = self._fast = False
 
     def _dialect_is_classic(self) -> bool:
@@ -470,6 +478,8 @@ class Connection:
     def _idle_due(self) -> float:
         """@return: when the silence needs attention."""
         config = self._config
+        if self._life.state == State.TIME_WAIT:
+            return NEVER
         end = self._quiet_since() + config.idle_timeout
         if self._dialect_is_classic():
             return min(end, self._sent_at + config.keepalive)
@@ -502,6 +512,8 @@ class Connection:
 
     def _silence(self, now: float) -> None:
         """The peer may be gone, or only have nothing to say."""
+        if self._life.state == State.TIME_WAIT:
+            return
         config, tx = self._config, self._tx
         stuck = now - tx.progress_at
         silent = now - self._heard
@@ -510,7 +522,7 @@ class Connection:
             or (stuck >= config.progress_limit and tx.max_segments > 1)
         ):
             self._break_off(CloseCause.TIMEOUT, "the peer does not acknowledge what was sent")
-        elif now - self._quiet_since() >= config.idle_timeout:
+        elif self._quiet_since() + config.idle_timeout <= now:
             self._idle_too_long()
         elif self._idle_due() <= now:
             self._asked_at = now
@@ -519,12 +531,7 @@ class Connection:
             self._farewell += dialect.question(now)
 
     def _idle_too_long(self) -> None:
-        closing = self._closing
-        if isinstance(closing, ClassicClosing):
-            if closing.requested:
-                closing.hurry()
-                self._heard += self._config.idle_timeout
-                return
+        if self._dialect_is_classic():
             end = Segment(FLAG_FIN, self._tx.flight.next & MASK, 0, 0, b"")
             self._break_off(CloseCause.IDLE, "idle for too long", farewell=end)
         else:

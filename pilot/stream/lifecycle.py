@@ -118,6 +118,7 @@ def _build() -> Callable[[Life], ILifecycle]:
         life.tell_read_end()
 
     @half_closed.upon(ILifecycle.peer_finished).to(lingering)
+    @last_word.upon(ILifecycle.finish_acknowledged).to(lingering)
     @crossed.upon(ILifecycle.finish_acknowledged).to(lingering)
     def linger(lifecycle: ILifecycle, life: Life) -> None:
         life.state = State.TIME_WAIT
@@ -126,7 +127,6 @@ def _build() -> Callable[[Life], ILifecycle]:
     for state in (established, finishing, half_closed, peer_done, last_word, crossed):
         state.upon(ILifecycle.both_finished).to(lingering)(linger)
 
-    @last_word.upon(ILifecycle.finish_acknowledged).to(over)
     @lingering.upon(ILifecycle.lapse).to(over)
     @half_closed.upon(ILifecycle.lapse).to(over)
     def forget(lifecycle: ILifecycle, life: Life) -> None:

@@ -24,6 +24,8 @@ _new_segment: Callable[..., Segment] = tuple.__new__  # without the keyword hand
 UNLIMITED = 1 << 62
 NEVER = float("inf")
 
+#: Bytes of the congestion window that a segment takes up at least, however short it is.
+LEAST_CHARGE = 256
 #: Probes after silence, before the timer takes everything under way for lost.
 TAIL_PROBES = 2
 #: Least wait before a probe, beyond the peer's delay, seconds.
@@ -56,6 +58,7 @@ class Sender:
         "_credit",
         "_episode_end",
         "_force",
+        "_header",
         "_limited",
         "_persist_gap",
         "_recovery_end",
@@ -107,6 +110,7 @@ class Sender:
         self._timer_base = now
         self._force = 0  # segments that may leave whatever the windows say
         self._limited = False
+        self._header = 0, 0, b""  # acknowledgement, window and prefix of what leaves now
         self._recovery_end = self._episode_end = self._round_end = first
         self._undone = 0
         self._short: deque[int] = deque()
@@ -152,6 +156,8 @@ class Sender:
                 flight.mark(begin, end, now, echo, smallest)
         fresh = flight.delivered - delivered
         if not (advanced or fresh):
+            if self.probes > TAIL_PROBES + 1:
+                self.probes = TAIL_PROBES + 1  # the peer is there after all: ask again soon
             return True
         self.progress_at = self._timer_base = now
         self.probes = 0
@@ -167,7 +173,8 @@ class Sender:
             self._needless()
         if flight.suspicious:
             self.look_for_losses(now)
-        self.congestion.acked(fresh, now, rtt.srtt, self._limited)
+        charge = max(fresh, settled * LEAST_CHARGE)
+        self.congestion.acked(charge, now, rtt.srtt, self._limited)
         if flight.first >= self._round_end:
             self._round_end = flight.next
             self.congestion.round_ended()
@@ -203,104 +210,83 @@ class Sender:
     # -- sending -------------------------------------------------------------------------------
 
     def fill(
-        self, out: list[Segment], now: float, limit: int, number: int, window: int, prefix: bytes
+        self, out: list[Segment], now: float, limit: int, number: int, field: int, prefix: bytes
     ) -> None:
         """
         Add to C{out} what may leave now: repetitions first, then new data.
 
         @param limit: at most so many segments.
         @param number: acknowledgement number that they carry.
-        @param window: window field that they carry.
+        @param field: window field that they carry.
         @param prefix: what their payloads begin with.
         """
         flight = self.flight
+        self._header = number, field, prefix
         if self.probe_wanted and flight.starts:
-            self._probe(out, now, number, window, prefix)
+            self._probe(out, now)
         if flight.lost:
-            self._repeat(out, now, limit, number, window, prefix)
+            self._repeat(out, now, limit)
         if self.outgoing.unsent and not flight.lost and len(out) < limit:
-            self._send_new(out, now, limit - len(out), number, window, prefix)
+            self._send_new(out, now, limit - len(out))
 
-    def _probe(
-        self, out: list[Segment], now: float, number: int, window: int, prefix: bytes
-    ) -> None:
-        """Make the peer say what it has: new data if there is any, else the last or first segment."""
+    def _probe(self, out: list[Segment], now: float) -> None:
+        """Make the peer say what it has, by new data if there is any, else by old."""
         self.probe_wanted = False
         flight = self.flight
         if self.outgoing.unsent and self.edge > flight.next and not flight.lost:
             self._force = 1
             return
-        index = flight.marks.rfind(IN_FLIGHT) if self.probes == 1 else flight.marks.find(IN_FLIGHT)
+        find = flight.marks.rfind if self.probes == 1 else flight.marks.find
+        index = find(IN_FLIGHT)
         if index >= 0:
             self.timer_repeats += 1
-            self._again(out, index, now, number, window, prefix)
+            self._again(out, index, now)
 
-    def _repeat(
-        self,
-        out: list[Segment],
-        now: float,
-        limit: int,
-        number: int,
-        window: int,
-        prefix: bytes,
-    ) -> None:
+    def _repeat(self, out: list[Segment], now: float, limit: int) -> None:
         flight = self.flight
-        congestion_window = self.congestion.window
+        window = self.congestion.window
         credit = self._burst_credit(now)
         index = flight.marks.find(LOST)
         while index >= 0 and len(out) < limit:
-            if flight.pipe >= congestion_window or credit < 1.0:
+            if flight.pipe >= window or credit < 1.0:
                 if not self._force:
                     break
                 self._force -= 1
             credit -= 1.0
-            self._again(out, index, now, number, window, prefix)
+            self._again(out, index, now)
             index = flight.marks.find(LOST, index + 1)
         self._credit = max(credit, 0.0)
 
-    def _again(
-        self,
-        out: list[Segment],
-        index: int,
-        now: float,
-        number: int,
-        window: int,
-        prefix: bytes,
-    ) -> None:
+    def _again(self, out: list[Segment], index: int, now: float) -> None:
         flight = self.flight
+        number, field, prefix = self._header
         payload = flight.payloads[index]
         sequence = flight.starts[index] & MASK
         flight.repeat(index, now)
         self._timer_base = now
         if payload is None:
-            out.append(Segment(_FIN_ACK, sequence, number, window, prefix))
+            out.append(Segment(_FIN_ACK, sequence, number, field, prefix))
         else:
             data = payload[flight.overhead :]
-            out.append(Segment(FLAG_ACK, sequence, number, window, prefix + data))
+            out.append(Segment(FLAG_ACK, sequence, number, field, prefix + data))
 
-    def _send_new(
-        self,
-        out: list[Segment],
-        now: float,
-        limit: int,
-        number: int,
-        window: int,
-        prefix: bytes,
-    ) -> None:
+    def _send_new(self, out: list[Segment], now: float, limit: int) -> None:
         flight, outgoing, size = self.flight, self.outgoing, self.size
+        number, field, prefix = self._header
         position = flight.next
-        idle = not flight.starts
-        if idle and now - self._timer_base > self.rtt.rto:
+        outstanding = len(flight.starts)
+        if not outstanding and now - self._timer_base > self.rtt.rto:
             self.congestion.rested()
         credit = self._burst_credit(now)
-        room = self.congestion.window - flight.pipe
-        allowed = min(-(-(self.edge - position) // size), self.max_segments - len(flight.starts))
-        wanted = -(-room // size)
-        self._limited = room <= outgoing.unsent and wanted <= allowed
-        count = min(allowed, wanted, limit, int(credit))
+        window = self.congestion.window
+        # How many segments the congestion window has room for, and how many the peer.
+        room = min(-((flight.pipe - window) // size), window // LEAST_CHARGE - outstanding)
+        allowed = min(-((position - self.edge) // size), self.max_segments - outstanding)
+        count = min(room, allowed, limit, int(credit))
         if count <= 0:
+            self._limited = room <= min(allowed, 0)
             if allowed <= 0:
-                if idle and self.persist_due is None:
+                if not outstanding and self.persist_due is None:
                     self._persist_gap = max(self.rtt.rto, PERSIST_MIN)
                     self.persist_due = now + self._persist_gap
                 return
@@ -309,13 +295,14 @@ class Sender:
             count = 1
             self._force = 0
         payloads = outgoing.cut(size, count, prefix, self._tail_may_leave(now))
+        self._limited = outgoing.unsent > 0 and count == room
         if not payloads:
             return
         overhead = len(prefix)
         starts: list[int] = []
         for payload in payloads:
             starts.append(position)
-            out.append(_new_segment(Segment, (FLAG_ACK, position & MASK, number, window, payload)))
+            out.append(_new_segment(Segment, (FLAG_ACK, position & MASK, number, field, payload)))
             position += len(payload) - overhead
         if position - starts[-1] < size:
             self._short.append(position)
@@ -324,7 +311,7 @@ class Sender:
         self._credit = credit - len(payloads)
         self._timer_base = now
         self.persist_due = None
-        if idle:
+        if not outstanding:
             self.progress_at = now
 
     def _tail_may_leave(self, now: float) -> bool:
@@ -362,11 +349,11 @@ class Sender:
         return max(BURST_GAP, 0.8 * srtt * self.burst * self.size / self.congestion.window)
 
     def send_fin(
-        self, out: list[Segment], now: float, number: int, window: int, prefix: bytes
+        self, out: list[Segment], now: float, number: int, field: int, prefix: bytes
     ) -> None:
         """End our direction with a FIN that takes a place in the order of the bytes."""
         flight = self.flight
-        out.append(Segment(_FIN_ACK, flight.next & MASK, number, window, prefix))
+        out.append(Segment(_FIN_ACK, flight.next & MASK, number, field, prefix))
         if not flight.starts:
             self.progress_at = now
         flight.add_fin(now)
@@ -400,21 +387,20 @@ class Sender:
                 due = flight.reorder_due
         elif self.persist_due is not None:
             due = self.persist_due
-        if self.outgoing.unsent:
-            if self._tail_due is not None and self._tail_due < due:
-                due = self._tail_due
-            if self._credit < 1.0 and self._can_send():
+        if (self.outgoing.unsent or flight.lost) and self._may_send():
+            if self._credit < 1.0:
                 due = min(due, self._burst_at + self._burst_gap() / self.burst)
-        elif flight.lost and self._credit < 1.0 and flight.pipe < self.congestion.window:
-            due = min(due, self._burst_at + self._burst_gap() / self.burst)
+            elif self._tail_due is not None and not flight.lost:
+                due = min(due, self._tail_due)
         return due
 
-    def _can_send(self) -> bool:
-        flight = self.flight
-        return flight.pipe < self.congestion.window and (
-            bool(flight.lost)
-            or (self.edge > flight.next and len(flight.starts) < self.max_segments)
-        )
+    def _may_send(self) -> bool:
+        """@return: whether the windows are open for what waits to be sent."""
+        flight, window = self.flight, self.congestion.window
+        if flight.pipe >= window or flight.lost:
+            return flight.pipe < window
+        places = min(self.max_segments, window // LEAST_CHARGE) - len(flight.starts)
+        return self.edge > flight.next and places > 0
 
     def wake(self, now: float) -> None:
         """Look at the timers; what follows from them leaves with the next L{fill}."""

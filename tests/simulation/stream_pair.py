@@ -16,7 +16,10 @@ from pilot.errors import WireError
 from pilot.stream.config import StreamConfig
 from pilot.stream.connection import Connection, Segment
 from pilot.stream.events import Closed, Established, PeerFinished
-from pilot.wire.packet import FLAG_ACK, FLAG_SYN, PROTO_STREAM, decode_raw, encode_raw
+from pilot.wire.packet import FLAG_ACK, FLAG_RST, FLAG_SYN, PROTO_STREAM, decode_raw, encode_raw
+
+#: Turns without progress of time after which a test fails: somebody wakes in vain, again and again.
+STANDSTILL = 20_000
 
 _ADDRESS = bytes(6)
 
@@ -34,7 +37,7 @@ class LinkConfig:
     @ivar truncate: probability that its end is cut off.
     @ivar spacing: least distance between two packets, seconds; what comes faster queues up.
     @ivar queue: packets that may queue up.
-    @ivar burst_loss: probability that a run of packets vanishes together.
+    @ivar burst_loss: probability that everything vanishes for a twentieth of a second.
     @ivar outages: spans of time in which nothing passes.
     """
 
@@ -64,10 +67,13 @@ class World:
     def run(self, until: float, done: Callable[[], bool]) -> bool:
         """@return: whether C{done} came true before C{until}."""
         events = self._events
+        busy = 0
         while events and events[0][0] <= until:
             if done():
                 return True
             when, _, call = heapq.heappop(events)
+            busy = busy + 1 if when <= self.now else 0
+            assert busy < STANDSTILL, f"busy without end at {self.now}"
             self.now = when
             call()
         return done()
@@ -82,7 +88,7 @@ class Link:
         self._world = world
         self._rng = rng
         self._free_at = world.now
-        self._losing = 0
+        self._losing_until = world.now
         self.receive: Callable[[bytes], None] = lambda data: None
 
     def carry(self, data: bytes) -> None:
@@ -93,9 +99,8 @@ class Link:
             self.dropped += 1
             return
         if config.burst_loss and rng.random() < config.burst_loss:
-            self._losing = rng.randrange(2, 30)
-        if self._losing:
-            self._losing -= 1
+            self._losing_until = world.now + 0.05
+        if world.now < self._losing_until:
             self.dropped += 1
             return
         if config.spacing:
@@ -152,9 +157,7 @@ class End:
     def dial(self) -> None:
         """Open a connection."""
         self._adopt(
-            Connection.dial(
-                self.config, self.world.now, self.rng, offer_modern=self.offer_modern
-            )
+            Connection.dial(self.config, self.world.now, self.rng, offer_modern=self.offer_modern)
         )
 
     def _adopt(self, connection: Connection) -> None:
@@ -169,12 +172,13 @@ class End:
             raw = decode_raw(data)
         except WireError:
             return
-        segment = Segment(
-            raw.flags, raw.sequence, raw.acknowledgement, raw.window, raw.payload
-        )
+        segment = Segment(raw.flags, raw.sequence, raw.acknowledgement, raw.window, raw.payload)
         if segment.flags & (FLAG_SYN | FLAG_ACK) == FLAG_SYN and self.connection is None:
             self._adopt(Connection.accept(self.config, self.world.now, self.rng, segment))
-        if self.connection is not None:
+        if self.closed is not None:
+            if segment.payload and segment.flags == FLAG_ACK:
+                self._send([Segment(FLAG_RST, 0, 0, 0, b"")])  # as a node does for what it forgot
+        elif self.connection is not None:
             self.connection.segment_received(*segment, self.world.now)
             self.touch()
 
@@ -194,6 +198,16 @@ class End:
             self.read()
         self.on_turn(self)
         segments = connection.transmit(now)
+        self._send(segments)
+        if len(segments) >= 256:
+            self.touch()
+        self._events()
+        deadline = connection.deadline()
+        if deadline is not None and deadline < self._timer_at:
+            self._timer_at = deadline
+            self.world.at(deadline, self._wake)
+
+    def _send(self, segments: list[Segment]) -> None:
         for flags, sequence, acknowledgement, window, payload in segments:
             self.out.carry(
                 encode_raw(
@@ -209,13 +223,6 @@ class End:
                     payload,
                 )
             )
-        if len(segments) >= 256:
-            self.touch()
-        self._events()
-        deadline = connection.deadline()
-        if deadline is not None and deadline < self._timer_at:
-            self._timer_at = deadline
-            self.world.at(deadline, self._wake)
 
     def read(self) -> None:
         """The program takes what is there."""
