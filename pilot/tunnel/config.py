@@ -17,6 +17,8 @@ class TunnelConfig:
         them.
     @ivar attempts: pauses after each key frame of an exchange that nobody answers.  The first is a
         few round trips; together they outlast a dial.
+    @ivar hurry: while packets keep coming for a peer that does not answer, key frames are sent this
+        often at least: the packets do not wait longer than C{queue_age}.
     @ivar both_ways_after: attempts after which a key frame goes directly and through the beacon: a
         reference peer refuses a changed key that does not come the way the last one came.  Not
         earlier, because it also relays for good whatever was relayed once.
@@ -61,6 +63,7 @@ class TunnelConfig:
     queue_peers: int = 256
     queue_age: float = 5.0
     attempts: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
+    hurry: float = 1.0
     both_ways_after: int = 3
     same_way_pause: float = 0.4
     answers: float = 4.0

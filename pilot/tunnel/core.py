@@ -18,7 +18,7 @@ from pilot.tunnel.endpoints import SocketAddress
 from pilot.tunnel.limits import Incidents
 from pilot.tunnel.socket import DatagramSocket
 from pilot.wire.beacon import RELAY_HEADER, TYPE_RELAY
-from pilot.wire.tunnel import AuthenticatedKeyExchange, signed_bytes
+from pilot.wire.tunnel import AuthenticatedKeyExchange, KeyExchange, signed_bytes
 
 #: A way to a peer: an address, or L{RELAY}.
 Path = SocketAddress
@@ -99,6 +99,10 @@ class Core:
                 self._signed.clear()
             self._signed[pair.public] = frame
         return frame
+
+    def key_request(self, pair: KeyPair) -> bytes:
+        """@return: the anonymous key exchange of C{pair}, which no node accepts but many answer."""
+        return KeyExchange(self.node_id, pair.public).encode()
 
     def relay_header(self, node_id: int) -> bytes:
         """@return: what the beacon wants in front of a frame to C{node_id}, 9 bytes."""

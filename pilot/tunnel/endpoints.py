@@ -140,7 +140,9 @@ def _interface_address(probe: socket.socket, name: str) -> IPv4Address | None:
 
 def _split(text: str) -> tuple[str, str]:
     """Host without brackets, and port; both empty when C{text} is no such pair."""
-    host, _, port = text.rpartition(":")
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        return "", ""
     if host.startswith("[") and host.endswith("]"):
         return host[1:-1], port
     return ("", "") if ":" in host or "[" in text else (host, port)

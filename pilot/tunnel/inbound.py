@@ -151,7 +151,12 @@ class Inbound:
         """One turn has brought everything it will."""
         pongs, self._pongs = self._pongs, []
         for node_id, pong in pongs:
-            self._send(node_id, [pong])
+            peer = self._table.get(node_id)
+            if peer is not None and peer.session is not None:
+                # Not as a packet of ours, for which an answer would be expected in turn.
+                peer.send_quietly(peer.session, pong, peer.ways.current)
+            else:
+                self._send(node_id, [pong])
         self.batch_sink()
 
     def _came_from(self, lane: Lane, path: Path) -> None:

@@ -51,6 +51,9 @@ class Care(Protocol):
     def call(self) -> None:
         """Send key frames until somebody answers."""
 
+    def hurry(self) -> None:
+        """Somebody wants the peer now: do not wait for the next attempt."""
+
     def adopt(self, session: Session) -> None:
         """Send in this session from now on, starting with what waits."""
 
@@ -86,9 +89,14 @@ def _build() -> Any:
     def calls(tunnel: ILifecycle, care: Care) -> None:
         care.call()
 
+    @keying.upon(ILifecycle.wanted).loop()
+    def hurries(tunnel: ILifecycle, care: Care) -> None:
+        care.hurry()
+
     @lost.upon(ILifecycle.wanted).loop()
     def calls_again(tunnel: ILifecycle, care: Care) -> None:
         care.search()
+        care.hurry()
 
     @unknown.upon(ILifecycle.offered).to(established)
     @keying.upon(ILifecycle.offered).to(established)
@@ -125,7 +133,7 @@ def _build() -> Any:
     def gives_up(tunnel: ILifecycle, care: Care) -> None:
         care.give_up()
 
-    for state in (keying, established, rekeying):
+    for state in (established, rekeying):
         state.upon(ILifecycle.wanted).loop().returns(None)
     for state in (unknown, keying, rekeying, lost):
         state.upon(ILifecycle.aged).loop().returns(None)

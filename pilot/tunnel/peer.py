@@ -85,6 +85,7 @@ class Peer:
         "_surroundings",
         "_timer",
         "_timer_at",
+        "_tried_at",
         "expecting",
         "last_offer",
         "life",
@@ -111,7 +112,7 @@ class Peer:
         self.life: ILifecycle = lifecycle_machine(self)
         self._answers = TokenBucket(1 / config.answer_refill, now, capacity=config.answers)
         self._ask_at, self._ask_mark = -inf, 0
-        self._attempt, self._attempt_at = 0, inf
+        self._attempt, self._attempt_at, self._tried_at = 0, inf, -inf
         self._fade_at = inf
         self._idle_at, self._idle_mark = now + config.idle_unkeyed, 0
         self._offered: dict[Path, float] = {}
@@ -145,7 +146,10 @@ class Peer:
 
     def resolved(self, addr: Path) -> None:
         """The registry, or the LAN, says where the peer is."""
+        news = addr != self.ways.registered
         self.ways.resolved(addr, keyed=self.session is not None)
+        if news and self.calling and not self.ways.verified:
+            self._call_at([addr])
 
     def use_relay(self) -> None:
         """The direct way does not work."""
@@ -243,6 +247,16 @@ class Peer:
         if self._core.now() - sent >= self._core.config.same_way_pause:
             self._offer(path)
 
+    def _insist(self, path: Path) -> None:
+        """
+        Offer our key, and ask for the peer's.
+
+        A reference peer that has our key answers nothing to the same key again, whether its answer
+        got lost or not.  What it does answer, with its own key, is an anonymous request.
+        """
+        self._offer_unless_recent(path)
+        self._core.send(self._core.key_request(self.own), path, self.node_id)
+
     def _offer(self, path: Path) -> None:
         """Send our key."""
         if len(self._offered) >= REMEMBERED_WAYS and path not in self._offered:
@@ -253,11 +267,18 @@ class Peer:
     def _send_ping(self, session: Session, path: Path, sequence: int = 0) -> None:
         """Seal a ping in C{session}: whoever holds the key answers it."""
         here, there = Address(0, self._core.node_id).pack(), Address(0, self.node_id).pack()
-        packet = encode_raw(0, PROTO_CONTROL, here, there, PING_PORT, 0, sequence, 0, 0, b"")
+        ping = encode_raw(0, PROTO_CONTROL, here, there, PING_PORT, 0, sequence, 0, 0, b"")
+        self.send_quietly(session, ping, path)
+
+    def send_quietly(self, session: Session, packet: bytes, path: Path) -> None:
+        """Send one packet without watching for an answer."""
         try:
-            self._core.send(b"".join(session.seal((packet,))), path, self.node_id)
+            frame = b"".join(session.seal((packet,)))
         except Exhausted:
             self._core.counters["sessions_exhausted"] += 1
+            return
+        self._core.counters["tunnel_encryption_success"] += 1
+        self._core.send(frame, path, self.node_id)
 
     def _drop(self, session: Session) -> None:
         del self.sessions[session]
@@ -273,6 +294,14 @@ class Peer:
     def call(self) -> None:
         """Send key frames until somebody answers."""
         self._start_attempts()
+
+    def hurry(self) -> None:
+        """Somebody wants the peer now: do not wait for the next attempt."""
+        now = self._core.now()
+        if self.calling and now - self._tried_at >= self._core.config.hurry:
+            self._tried_at = now
+            for path in self.ways.candidates(False):
+                self._insist(path)
 
     def adopt(self, session: Session) -> None:
         """Send in this session from now on, starting with what waits."""
@@ -368,25 +397,32 @@ class Peer:
         self._arm()
 
     def _try(self) -> None:
-        """Send key frames, and a ping in each session that is to be confirmed."""
+        """Make the next attempt, if there is one left."""
         core, step = self._core, self._attempt
         if step >= len(core.config.attempts):
             self._attempt_at = inf
             self.life.exhausted()
             return
         self._attempt = step + 1
-        self._attempt_at = core.now() + core.config.attempts[step]
+        self._tried_at = core.now()
+        self._attempt_at = self._tried_at + core.config.attempts[step]
         both = step >= core.config.both_ways_after and core.beacon is not None
         if both and (self.session is None or not self.session.confirmed or self.state == "lost"):
             self.use_relay()
         if step and not self.ways.verified:
             self._surroundings.reach(self, afresh=False)
-        paths = self.ways.candidates(both)
+        self._call_at(self.ways.candidates(both), insist=step > 0)
+
+    def _call_at(self, paths: list[Path], *, insist: bool = False) -> None:
+        """Send key frames these ways, and pings in each session that is to be confirmed."""
         for path in paths:
-            self._offer_unless_recent(path)
-        for session, path in list(self.sessions.items()):
+            if insist and (self.session is None or self.state == "lost"):
+                self._insist(path)
+            else:
+                self._offer_unless_recent(path)
+        for session, origin in list(self.sessions.items()):
             if not session.confirmed or session is self.session:
-                for way in paths if session.confirmed else dict.fromkeys((*paths, path)):
+                for way in paths if session.confirmed else dict.fromkeys((*paths, origin)):
                     self._send_ping(session, way)
 
     # -- silence and age -----------------------------------------------------------------------

@@ -97,6 +97,9 @@ class Reaching:
         if peer is not None and peer.ways.addr is not None:
             if self._encrypt and peer.session is None:
                 peer.life.wanted()
+            if not peer.ways.verified and peer.ways.registered is None:
+                # All we have is where a key frame came from, which anybody can have replayed.
+                self.reach(peer, afresh=False)
             return succeed(None)
         if self._closed or len(self._waiting) >= self._core.config.max_peers:
             return fail(ConnectionFailed(f"resolve node {node_id}: too many are looked for"))

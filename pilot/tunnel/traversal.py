@@ -55,7 +55,7 @@ class BeaconClient:
         self._table = table
         self._encrypt = encrypt
         self._timer: IDelayedCall | None = None
-        self._discovering: Deferred[SocketAddress | None] | None = None
+        self._waiting: list[Deferred[SocketAddress | None]] = []
         self._unanswered = 0
         self._requested: dict[int, float] = {}
         self._commands = TokenBucket(core.config.punches, core.now())
@@ -70,15 +70,16 @@ class BeaconClient:
         """
         if self._core.beacon is None:
             return succeed(None)
-        self.stop()
-        answer: Deferred[SocketAddress | None] = Deferred(lambda _: self.stop())
-        self._discovering = answer
-        self._ask(self._core.now() + self._core.config.discover_deadline)
+        answer: Deferred[SocketAddress | None] = Deferred()
+        self._waiting.append(answer)
+        if len(self._waiting) == 1:
+            self.stop()
+            self._ask(self._core.now() + self._core.config.discover_deadline)
         return answer
 
     def start(self) -> None:
         """Stay known to the beacon, from now on and as often as a NAT needs."""
-        if self._discovering is None:
+        if not self._waiting:
             self.stop()
             self._refresh()
 
@@ -87,6 +88,11 @@ class BeaconClient:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def close(self) -> None:
+        """Stop asking, for good; who waits for the address waits no longer."""
+        self.stop()
+        self._tell(None)
 
     def _ask(self, deadline: float) -> None:
         self._timer = None
@@ -113,12 +119,16 @@ class BeaconClient:
             self._core.socket.send(Discover(self._core.node_id).encode(), self._core.beacon)
 
     def _discovered(self, address: SocketAddress | None) -> None:
-        waiting, self._discovering = self._discovering, None
-        if waiting is not None:
+        if self._waiting:
             self.stop()
-            if not waiting.called:
-                waiting.callback(address)
+            self._tell(address)
             self.start()
+
+    def _tell(self, address: SocketAddress | None) -> None:
+        waiting, self._waiting = self._waiting, []
+        for answer in waiting:
+            if not answer.called:  # else its asker has cancelled it
+                answer.callback(address)
 
     # -- what the beacon says ------------------------------------------------------------------
 

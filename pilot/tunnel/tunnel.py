@@ -155,6 +155,8 @@ class Tunnel:
         self._core.beacon = address
         for peer in self._table:
             peer.ways.aim()
+        if self._core.node_id:
+            self.beacon_client.start()
 
     @property
     def lan_addrs(self) -> tuple[str, ...]:
@@ -198,7 +200,7 @@ class Tunnel:
     def close(self) -> None:
         """Forget everybody and close the socket."""
         self._closed = True
-        self.beacon_client.stop()
+        self.beacon_client.close()
         for peer in self._table:
             self.remove(peer)
         self._identities.close()
