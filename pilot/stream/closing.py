@@ -140,9 +140,20 @@ class OrderedClosing:
             self.due = NEVER
             self._machine.lapse()
 
-    def reset_received(self, now: float) -> None:
-        """The peer has forgotten a connection that is over anyway."""
-        self.due = now
+    def peer_left(self, now: float) -> bool:
+        """
+        The peer has forgotten the connection, or does not answer any more.
+
+        @return: whether that is no loss, because all that is missing is the answer to our FIN.
+        """
+        state = self._life.state
+        if state == State.CLOSE_WAIT and self._fin_position == self._tx.flight.first:
+            self._fin_acknowledged = True
+            self._machine.finish_acknowledged()
+            state = State.TIME_WAIT
+        if state == State.TIME_WAIT:
+            self.due = now
+        return state == State.TIME_WAIT
 
 
 class ClassicClosing:
@@ -329,6 +340,13 @@ class ClassicClosing:
             self._resend = True
             self.due = NEVER
 
-    def reset_received(self, now: float) -> None:
-        """The peer has forgotten a connection that is over anyway."""
-        self.due = now
+    def peer_left(self, now: float) -> bool:
+        """
+        The peer has forgotten the connection, or does not answer any more.
+
+        @return: whether that is no loss, because both ends are done.
+        """
+        if self._life.state == State.TIME_WAIT:
+            self.due = now
+            return True
+        return False

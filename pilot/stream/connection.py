@@ -291,9 +291,7 @@ class Connection:
         fits = rx.next <= position <= rx.next + max(rx.room, 1)
         if not fits and (sequence or acknowledgement):
             self.ignored += 1
-        elif self._life.state == State.TIME_WAIT and self._closing is not None:
-            self._closing.reset_received(now)
-        else:
+        elif self._closing is None or not self._closing.peer_left(now):
             self._break_off(CloseCause.RESET, "connection reset by peer", silently=True)
 
     def is_new_syn(self, sequence: int, now: float | None = None) -> bool:
@@ -384,7 +382,7 @@ class Connection:
             self._transmit_flowing(out, now, limit)
         elif self._dialing is not None:
             dialing = self._dialing
-            if dialing.due <= now and not dialing.exhausted:
+            if dialing.wanted(now):
                 out.append(dialing.request(now))
         if out:
             self._sent_at = now
@@ -498,7 +496,7 @@ class Connection:
         """Look at every timer; what follows leaves with the next L{transmit}."""
         dialing = self._dialing
         if dialing is not None:
-            if dialing.exhausted and dialing.due <= now:
+            if dialing.failed(now):
                 self._break_off(CloseCause.TIMEOUT, "dial timeout", silently=True)
             return
         if self._closing is None:
@@ -521,7 +519,8 @@ class Connection:
             min(stuck, silent) >= config.silence_limit
             or (stuck >= config.progress_limit and tx.max_segments > 1)
         ):
-            self._break_off(CloseCause.TIMEOUT, "the peer does not acknowledge what was sent")
+            if self._closing is None or not self._closing.peer_left(now):
+                self._break_off(CloseCause.TIMEOUT, "the peer does not acknowledge what was sent")
         elif self._quiet_since() + config.idle_timeout <= now:
             self._idle_too_long()
         elif self._idle_due() <= now:

@@ -41,10 +41,18 @@ class Dialing:
     @ivar transmissions: requests sent so far.
     @ivar due: when the next one leaves, or the dial has failed.
     @ivar sent_at: when the last one left.
-    @ivar exhausted: no further request will be sent; the dial fails at C{due}.
     """
 
-    __slots__ = ("_config", "_intervals", "_number", "_offer", "due", "sent_at", "transmissions")
+    __slots__ = (
+        "_config",
+        "_early",
+        "_intervals",
+        "_number",
+        "_offer",
+        "due",
+        "sent_at",
+        "transmissions",
+    )
 
     def __init__(self, config: StreamConfig, number: int, clock_start: int | None, now: float):
         """@param clock_start: start of our timestamps; None makes no offer of the modern dialect."""
@@ -52,19 +60,26 @@ class Dialing:
         self._number = number
         self._offer = clock_start
         self._intervals = list(config.syn_intervals)
+        self._early = False
         self.transmissions = 0
         self.due = self.sent_at = now
 
-    @property
-    def exhausted(self) -> bool:
-        """@return: whether all requests have been sent."""
-        return not self._intervals
+    def failed(self, now: float) -> bool:
+        """@return: whether the last request was given its time, too."""
+        return not self._intervals and self.due <= now
+
+    def wanted(self, now: float) -> bool:
+        """@return: whether a request should leave now."""
+        return self._early or (self.due <= now and bool(self._intervals))
 
     def request(self, now: float) -> Segment:
         """@return: the next request; its fields never change, only its timestamp does."""
         self.transmissions += 1
         self.sent_at = now
-        self.due = now + self._intervals.pop(0)
+        if self._early:
+            self._early = False
+        else:
+            self.due = now + self._intervals.pop(0)
         payload = b""
         if self._offer is not None:
             payload = offer_payload(self._config, now, self._offer)
@@ -77,9 +92,9 @@ class Dialing:
         self._intervals = rest
 
     def hasten(self, now: float) -> None:
-        """The peer talks to us as if it had answered: its answer was lost."""
-        if self._intervals and now - self.sent_at >= EARLY_GAP:
-            self.due = now
+        """The peer talks to us as if it had answered: its answer was lost, so ask once more."""
+        if now - self.sent_at >= EARLY_GAP:
+            self._early = True
 
     def stale(self, now: float) -> None:
         """The peer still holds an old connection, which we have just reset."""

@@ -15,9 +15,9 @@ from pilot.stream.config import StreamConfig
 from pilot.stream.events import CloseCause
 from tests.simulation.stream_pair import End, LinkConfig, Pair
 
-SUITE = 360
-SOAK = 1200
-BATCH = 24
+SUITE = 1200
+SOAK = 6000
+BATCH = 100
 
 #: Virtual seconds after which a schedule counts as hung.
 PATIENCE = 900.0
