@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from pilot.address import Address
 from pilot.daemon.ipc_limits import IpcLimits
+from pilot.daemon.ipc_outlet import Outlet
 from pilot.daemon.ipc_ports import BoundPort, DialFactory
 from pilot.daemon.ipc_replies import Place, ReplyLine
 from pilot.daemon.ipc_requests import REQUESTS, answered_from_memory, error_text
@@ -35,7 +35,6 @@ class IpcClient(Protocol):
     """
     Works for one client until it hangs up; then closes what it has opened.
 
-    @ivar congested: the client does not read as fast as it is written to.
     @ivar extended: the client has said hello, so it understands the extensions.
     @ivar wants_datagrams: whether it is told the node's datagrams.
     """
@@ -45,7 +44,6 @@ class IpcClient(Protocol):
     def __init__(self, server: IpcServer, clock: IReactorTime, limits: IpcLimits) -> None:
         self.clock = clock
         self.limits = limits
-        self.congested = False
         self.extended = False
         self.wants_datagrams = True
         self._server = server
@@ -55,15 +53,13 @@ class IpcClient(Protocol):
         self._working = False
         self._waiting = False
         self._gone = False
-        self._line = ReplyLine(self._write)
-        self._owed = 0
+        self._outlet = Outlet(limits, server.refused, self._blocked, self._free)
+        self._line = ReplyLine(self._outlet.write)
         self._loose = 0
         self._stalling: set[IpcStream] = set()
         self._streams: set[IpcStream] = set()
         self._ports: dict[int, BoundPort] = {}
         self._dials: set[Deferred[Any]] = set()
-        self._datagrams: deque[bytes] = deque()
-        self._datagram_bytes = 0
         self._commands: dict[int, Callable[[bytes], None]] = {
             Command.SEND: self._send,
             Command.CLOSE: self._close,
@@ -82,10 +78,10 @@ class IpcClient(Protocol):
 
     def connectionMade(self) -> None:
         """A client is here."""
-        self.transport.registerProducer(_Outlet(self), True)
+        self._outlet.open(self.transport)
         refusal = self._server.client_came(self)
         if refusal is not None:
-            self._write(_error_frame(refusal))
+            self._outlet.write(_error_frame(refusal))
             self._hang_up()
 
     def dataReceived(self, data: bytes) -> None:
@@ -128,7 +124,6 @@ class IpcClient(Protocol):
             return
         self._gone = True
         self._frames.clear()
-        self._datagrams.clear()
         for stream in list(self._streams):
             stream.orphan()
         for dial in list(self._dials):
@@ -169,7 +164,7 @@ class IpcClient(Protocol):
             self._gone
             or bool(self._stalling)
             or len(self._line) + self._loose >= self.limits.requests_per_client
-            or self._owed > self.limits.reply_backlog
+            or self._outlet.owed > self.limits.reply_backlog
         )
 
     def _go_on(self) -> None:
@@ -367,15 +362,9 @@ class IpcClient(Protocol):
             self._refuse(reason, self._line.join(), "sendto: ")
 
     def push_datagram(self, frame: bytes) -> None:
-        """Tell the client a datagram, if it can keep up; else the oldest that wait are lost."""
-        if not self.congested:
-            self.transport.write(frame)
-            return
-        self._datagrams.append(frame)
-        self._datagram_bytes += len(frame)
-        while self._datagram_bytes > self.limits.datagram_backlog:
-            self._datagram_bytes -= len(self._datagrams.popleft())
-            self._server.refused["ipc_datagrams"] += 1
+        """Tell the client a datagram, if it can keep up."""
+        if not self._gone:
+            self._outlet.write_datagram(frame)
 
     # -- the rest ------------------------------------------------------------------------------
 
@@ -389,54 +378,30 @@ class IpcClient(Protocol):
 
     # -- frames out ----------------------------------------------------------------------------
 
+    @property
+    def congested(self) -> bool:
+        """Whether the client does not read as fast as it is written to."""
+        return self._outlet.blocked
+
     def push(self, frame: bytes) -> None:
         """Write a frame that answers nothing."""
         if not self._gone:
-            self._write(frame)
+            self._outlet.write(frame)
 
     def write_parts(self, parts: list[bytes]) -> None:
         """Write stream data; its stream is paused when the client does not keep up."""
         self.transport.writeSequence(parts)
 
-    def _write(self, frame: bytes) -> None:
-        self.transport.write(frame)
-        if self.congested:
-            self._owed += len(frame)
-
-    def drain_blocked(self) -> None:
+    def _blocked(self) -> None:
         """The client does not read: hold back what can wait."""
-        self.congested = True
         for stream in self._streams:
             stream.update_reading()
 
-    def drain_free(self) -> None:
+    def _free(self) -> None:
         """The client has read all there was."""
-        self.congested = False
-        self._owed = 0
-        while self._datagrams and not self.congested:
-            frame = self._datagrams.popleft()
-            self._datagram_bytes -= len(frame)
-            self.transport.write(frame)
         for stream in list(self._streams):
             stream.update_reading()
         self._go_on()
-
-
-@implementer(IPushProducer)
-class _Outlet:
-    """Stands for all that is written to a client; its socket says when it is enough."""
-
-    def __init__(self, client: IpcClient) -> None:
-        self._client = client
-
-    def pauseProducing(self) -> None:
-        self._client.drain_blocked()
-
-    def resumeProducing(self) -> None:
-        self._client.drain_free()
-
-    def stopProducing(self) -> None:
-        pass
 
 
 def _error_frame(text: str) -> bytes:
