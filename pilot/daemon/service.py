@@ -8,6 +8,7 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from pilot.address import PORT_ECHO
@@ -19,7 +20,7 @@ from pilot.daemon.lockfile import LockFile
 from pilot.daemon.loopback import LoopbackRendezvous
 from pilot.daemon.settings import DaemonSettings, account_path
 from pilot.daemon.socketfile import is_alive
-from pilot.errors import AlreadyExists, InvalidArgument
+from pilot.errors import AlreadyExists, InvalidArgument, PilotError
 from pilot.node.node import PilotNode
 from pilot.node.ports import PortLimits
 from pilot.node.service import NodeService
@@ -27,6 +28,9 @@ from pilot.node.settings import NodeSettings
 from pilot.services.echo import EchoFactory
 
 log = Logger()
+
+#: Seconds between looks whether the machine's own rendezvous is still there.
+LOOPBACK_INTERVAL = 10.0
 
 
 class DaemonService(MultiService):
@@ -51,6 +55,8 @@ class DaemonService(MultiService):
         self._loopback = loopback or LoopbackRendezvous(reactor)
         self._nodes: NodeService | None = None
         self._lock: LockFile | None = None
+        self._watching = LoopingCall(self._watch_loopback)
+        self._watching.clock = reactor
 
     @property
     def node(self) -> PilotNode:
@@ -91,6 +97,16 @@ class DaemonService(MultiService):
             await nodes.node.listen(port, factory)
         server = IpcServer(nodes.node, self._reactor)
         ControlSocketService(self._reactor, settings.socket, server).setServiceParent(self)
+        if settings.embedded:
+            self._watching.start(LOOPBACK_INTERVAL, now=False)
+
+    async def _watch_loopback(self) -> None:
+        """The daemon that ran the rendezvous may have left; then this one runs it from now on."""
+        if self._loopback.hosted is None and not self.node.parts.registry.connected:
+            try:
+                await self._loopback.ensure()
+            except PilotError as error:
+                log.error("no rendezvous on this host: {error}", error=error.message)
 
     def _identity(self) -> Identity:
         path = self._settings.identity
@@ -109,6 +125,8 @@ class DaemonService(MultiService):
 
     async def stopService(self) -> None:
         """Close the control socket, say goodbye, and stop the rendezvous last."""
+        if self._watching.running:
+            self._watching.stop()
         for service in reversed(list(self)):
             await Deferred.fromCoroutine(_stop(service))
         self.running = 0
