@@ -95,7 +95,8 @@ class Foreground:
         """Stop the service; a part that hangs does not keep the process."""
         self._stopping = True
         notify("STOPPING=1")
-        log.info("stopping")
+        if self.status == 0:  # else the last line says why there was no start
+            log.info("stopping")
         if self._service is None or not self._service.running:
             return maybeDeferred(lambda: None)
         goodbye: Deferred[Any] = maybeDeferred(self._service.stopService)
