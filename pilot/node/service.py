@@ -203,6 +203,8 @@ class NodeService(Service):
     async def _start(self) -> None:
         parts, settings = self.parts, self.parts.settings
         parts.tunnel.start()
+        # Any registry answers this to anybody: better to know soon when there is none.
+        await parts.registry.request("beacon_list")
         parts.tunnel.beacon = await self._beacon_address()
         self._endpoint = await self._public_endpoint()
         await parts.registration.start()
