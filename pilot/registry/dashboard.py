@@ -56,7 +56,7 @@ class _BoundedRequest(Request):
         self.channel.forceAbortClient()
 
 
-class _QuietSite(Site):
+class DashboardSite(Site):
     """Keeps no record of who looked."""
 
     noisy = False
@@ -239,7 +239,7 @@ class Dashboard(Resource):
 
 def make_site(factory: RegistryFactory, beacon: RelayTable, token: str) -> Site:
     """@return: what listens on the dashboard's port."""
-    return _QuietSite(Dashboard(factory, beacon, token), timeout=60, reactor=factory.clock)
+    return DashboardSite(Dashboard(factory, beacon, token), timeout=60, reactor=factory.clock)
 
 
 def short(count: int) -> str:

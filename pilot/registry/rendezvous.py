@@ -113,12 +113,11 @@ class Rendezvous(MultiService):
         super().startService()
         try:
             self._start()
-        except PilotError as error:
+        except PilotError:
             failure = Failure()
             closing = Deferred.fromCoroutine(self._close())
             closing.addErrback(lambda f: log.failure("closing", f))
             closing.addCallback(lambda _: self.started.errback(failure))
-            log.error("the rendezvous cannot start: {error}", error=error.message)
             return
         self.started.callback(None)
 
