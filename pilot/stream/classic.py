@@ -179,8 +179,16 @@ class Classic:
         return [first._replace(acknowledgement=number)] * bool(first.payload) + [plain] * DUPLICATES
 
     def question(self, now: float) -> list[Segment]:
-        """@return: a keepalive; the reference never answers one."""
-        return self.acknowledge(now)
+        """
+        @return: a keepalive.  The reference answers no bare acknowledgement, so two nodes with
+            nothing to say would take each other for dead; but it acknowledges data that it has
+            already, without looking at it.
+        """
+        flight = self._tx.flight
+        if flight.starts or self._rx.ranges:
+            return self.acknowledge(now)
+        old = (flight.first - 1) & MASK
+        return [Segment(FLAG_ACK, old, self.number, self.window(), b"\0")]
 
     def worth_telling(self) -> bool:
         """@return: whether the peer must hear that there is room again."""

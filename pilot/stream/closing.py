@@ -48,8 +48,10 @@ class OrderedClosing:
     """
 
     __slots__ = (
+        "_break_off",
         "_config",
         "_dialect",
+        "_discarded",
         "_fin_acknowledged",
         "_fin_position",
         "_life",
@@ -68,6 +70,7 @@ class OrderedClosing:
         dialect: Modern,
         machine: ILifecycle,
         life: Life,
+        break_off: BreakOff,
     ) -> None:
         self._config = config
         self._tx = tx
@@ -75,6 +78,8 @@ class OrderedClosing:
         self._dialect = dialect
         self._machine = machine
         self._life = life
+        self._break_off = break_off
+        self._discarded = 0
         self._fin_position: int | None = None
         self._fin_acknowledged = False
         self.requested = False
@@ -112,9 +117,14 @@ class OrderedClosing:
                 self.linger(now)
         if self.due <= now:
             self.wake(now)
-        if self._fin_acknowledged and rx.discarding and not self._life.read_end_told:
+        if not (self._fin_acknowledged and rx.discarding):
+            return
+        if not self._life.read_end_told:
             machine.reading_over()
             self.due = now + self._config.fin_timeout
+            self._discarded = rx.discarded
+        elif rx.discarded - self._discarded > rx.capacity:
+            self._break_off(CloseCause.ABORTED, "the peer goes on sending to a closed stream")
 
     def linger(self, now: float) -> None:
         """The peer may still repeat what we have: stay and answer, from now on for the full time."""
@@ -230,8 +240,8 @@ class ClassicClosing:
         if rx.fin is None and rx.next <= position <= rx.next + rx.capacity:
             rx.fin = position
             if position > rx.next:
-                self._gap_until = now + self._config.fin_gap_timeout
-                self.due = now
+                self._pulled_next = -1
+                self._gap_until = self.due = now
         if not flags & FLAG_ACK and now - self._answered_at >= ANSWER_GAP:
             self._answer = True
 
@@ -311,6 +321,7 @@ class ClassicClosing:
         if rx.next != self._pulled_next:
             self._pulled_next = rx.next
             self._pulls = 0
+            self._gap_until = now + self._config.fin_gap_timeout
         out += self._dialect.pull(now, self._pulls)
         self._pulls += 1
         self.due = now + max(PULL_GAP, 2 * self._tx.rtt.srtt)

@@ -35,6 +35,8 @@ _SYN_ACK = FLAG_SYN | FLAG_ACK
 RESTART_AFTER = 3.0
 #: Segments that make an acknowledgement due at once.
 ACK_EVERY = 2
+#: A timer that fires so much too late proves that the process stood still, seconds.
+STANDSTILL = 1.0
 #: Most packets that one call of L{Connection.transmit} gives unless asked for another number.
 DEFAULT_LIMIT = 256
 
@@ -51,6 +53,7 @@ class Connection:
     A reliable stream between two ends.
 
     @ivar inbound: whether the peer asked for it.
+    @ivar syn_transmissions: connection requests sent.
     @ivar ignored: packets that made no sense in the state they met.
     """
 
@@ -80,6 +83,7 @@ class Connection:
         "_tx",
         "ignored",
         "inbound",
+        "syn_transmissions",
     )
 
     def __init__(self, config: StreamConfig, now: float, rng: Random, *, inbound: bool) -> None:
@@ -105,6 +109,7 @@ class Connection:
         self._replies = 0
         self._confirmed_at: float | None = None
         self.ignored = 0
+        self.syn_transmissions = 0
         self.inbound = inbound
 
     @classmethod
@@ -144,7 +149,7 @@ class Connection:
         if offer is not None and config.offer_modern:
             modern = Modern(config, tx, rx, offer, self._clock_start, now)
             self._dialect = modern
-            self._closing = OrderedClosing(config, tx, rx, modern, machine, life)
+            self._closing = OrderedClosing(config, tx, rx, modern, machine, life, self._break_off)
         else:
             classic = Classic(config, tx, rx, window)
             self._dialect = classic
@@ -273,8 +278,12 @@ class Connection:
             self.ignored += 1
             return
         self._heard = now
-        if dialect.ordered_fin:
+        if isinstance(dialect, Modern):
+            length = dialect.data_length(payload)
+            if length is None:
+                return
             dialect.receive(sequence, acknowledgement, window, payload, now)
+            sequence += length
         closing.fin_received(flags, sequence, acknowledgement, now)
         closing.linger(now)
 
@@ -345,7 +354,8 @@ class Connection:
 
     def abort(self) -> None:
         """Reset the stream: what has not arrived yet may never arrive."""
-        self._break_off(CloseCause.ABORTED, "aborted")
+        if self._closing is None or not self._closing.peer_left(self._heard):
+            self._break_off(CloseCause.ABORTED, "aborted")
 
     @property
     def received(self) -> list[bytes]:
@@ -384,6 +394,7 @@ class Connection:
             dialing = self._dialing
             if dialing.wanted(now):
                 out.append(dialing.request(now))
+                self.syn_transmissions += 1
         if out:
             self._sent_at = now
         return out
@@ -479,12 +490,16 @@ class Connection:
         if self._life.state == State.TIME_WAIT:
             return NEVER
         end = self._quiet_since() + config.idle_timeout
-        if self._dialect_is_classic():
-            return min(end, self._sent_at + config.keepalive)
         keepalive = min(config.keepalive, config.idle_timeout / 2)
+        again = self._asked_at + (config.idle_timeout - keepalive) / 4
+        if self._dialect_is_classic():
+            question = self._sent_at + keepalive
+            if self._asked_at > self._heard:
+                question = min(question, again)
+            return min(end, question)
         question = self._heard + keepalive
         if self._asked_at >= self._heard:
-            question = max(question, self._asked_at + (config.idle_timeout - keepalive) / 4)
+            question = max(question, again)
         return min(end, question)
 
     def _quiet_since(self) -> float:
@@ -493,7 +508,12 @@ class Connection:
         return self._heard
 
     def wake(self, now: float) -> None:
-        """Look at every timer; what follows leaves with the next L{transmit}."""
+        """
+        Look at every timer; what follows leaves with the next L{transmit}.
+
+        Much too late means that this process was stopped, not that the peer was silent: the time
+        nobody looked is not held against it.
+        """
         dialing = self._dialing
         if dialing is not None:
             if dialing.failed(now):
@@ -501,6 +521,10 @@ class Connection:
             return
         if self._closing is None:
             return
+        late = now - (self.deadline() or now)
+        if late > STANDSTILL:
+            self._heard += late
+            self._tx.stood_still(late)
         self._closing.wake(now)
         if self._life.state == State.CLOSED:
             self._flowing = self._fast = False
@@ -593,11 +617,6 @@ class Connection:
     def unsent(self) -> int:
         """@return: bytes written that have not left for the first time."""
         return self._tx.outgoing.unsent
-
-    @property
-    def syn_transmissions(self) -> int:
-        """@return: connection requests sent so far, while dialling."""
-        return 0 if self._dialing is None else self._dialing.transmissions
 
     @property
     def segment_limit(self) -> int:

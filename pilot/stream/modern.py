@@ -140,6 +140,14 @@ class Modern:
         if size > start:
             self._rx.segment(sequence, payload[start:])
 
+    def data_length(self, payload: bytes) -> int | None:
+        """@return: bytes of data behind the block, or None if the block cannot be read."""
+        try:
+            return len(payload) - decode_block(payload).size
+        except WireError:
+            self.malformed += 1
+            return None
+
     def _window_received(self, acknowledgement: int, window: int) -> None:
         tx = self._tx
         self.peer_window = window

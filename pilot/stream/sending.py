@@ -33,6 +33,8 @@ PROBE_FLOOR = 0.005
 #: First and last gap between questions about a closed window, seconds.
 PERSIST_MIN = 0.5
 PERSIST_MAX = 30.0
+#: A timeout noticed so much too late is given half as much again, seconds.
+PAUSE = 0.02
 #: Gap between bursts when nothing is known of the path, seconds.
 BURST_GAP = 0.001
 
@@ -57,6 +59,7 @@ class Sender:
         "_config",
         "_credit",
         "_episode_end",
+        "_excused",
         "_force",
         "_header",
         "_limited",
@@ -113,6 +116,7 @@ class Sender:
         self._header = 0, 0, b""  # acknowledgement, window and prefix of what leaves now
         self._recovery_end = self._episode_end = self._round_end = first
         self._undone = 0
+        self._excused = False
         self._short: deque[int] = deque()
         self._tail_due: float | None = None
         self._credit = 0.0
@@ -161,6 +165,7 @@ class Sender:
             return True
         self.progress_at = self._timer_base = now
         self.probes = 0
+        self._excused = False
         sample = flight.sample
         if echo is not None:
             sample = now - echo
@@ -408,16 +413,29 @@ class Sender:
         if flight.starts:
             if flight.reorder_due is not None and flight.reorder_due <= now:
                 self.look_for_losses(now)
-            if self._timer_base + self.timeout <= now:
+            due = self._timer_base + self.timeout
+            if due > now:
+                return
+            if now - due > PAUSE and not self._excused:
+                # We were busy elsewhere, and answers may wait unread: look at them first.
+                self._excused = True
+                self._timer_base += now - due + PAUSE / 2
+            else:
                 self._timed_out(now)
         elif self.persist_due is not None and self.persist_due <= now:
             self.question_due = True
             self._persist_gap = min(2 * self._persist_gap, PERSIST_MAX)
             self.persist_due = now + self._persist_gap
 
+    def stood_still(self, late: float) -> None:
+        """Nobody looked for C{late} seconds: the timers begin anew from where they were."""
+        self._timer_base += late
+        self.progress_at += late
+
     def _timed_out(self, now: float) -> None:
         flight = self.flight
         self._timer_base = now
+        self._excused = False
         self.probes += 1
         if self.probes <= TAIL_PROBES and self.rtt.srtt_ns:
             self.probe_wanted = True
