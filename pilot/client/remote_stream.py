@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from pilot.interfaces import ISegmentReceiver
 from pilot.node.endings import StreamReset, StreamTimeout
+from pilot.node.producing import Feeding
 from pilot.node.streamaddress import PilotStreamAddress
 from pilot.wire.ipc import Command, ConnId, encode_frame
 from pilot.wire.ipc_extensions import Closed, CloseReason, Extension
@@ -78,9 +79,7 @@ class RemoteStream:
         self._held_back = False
         self._write_closed = False
         self._write_ended: Callable[[], None] | None = None
-        self._producer: Any = None
-        self._streaming = False
-        self._producer_paused = False
+        self._feeding = Feeding()
         # From the daemon.
         self._batch: list[bytes] = []
         self._reading = True
@@ -106,14 +105,14 @@ class RemoteStream:
             return
         if not self._unsent and len(data) <= CHUNK and self._may_send():
             self._send(data)
-            if self._producer is not None and not self._streaming:
+            if self._feeding.asks:
                 self._link.wait_for_room(self)
             return
         self._unsent.append(data)
         self._unsent_bytes += len(data)
         self.flush()
         if self._unsent_bytes > HIGH_WATER:
-            self._pause_producer()
+            self._feeding.pause()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """Queue several byte strings."""
@@ -128,7 +127,7 @@ class RemoteStream:
         if self.disconnecting or self._ended:
             return
         self.disconnecting = True
-        if self._producer is None:
+        if self._feeding.producer is None:
             self._close_write()
 
     def loseWriteConnection(self) -> None:
@@ -157,23 +156,14 @@ class RemoteStream:
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Let C{producer} feed the stream at the peer's pace."""
-        if self._producer is not None:
-            raise RuntimeError(
-                f"{self._producer!r} is registered already, {producer!r} is one more"
-            )
         if self._ended:
             producer.stopProducing()
-            return
-        self._producer, self._streaming = producer, streaming
-        self._producer_paused = False
-        if not streaming:
-            producer.resumeProducing()
-        elif self._unsent_bytes > HIGH_WATER:
-            self._pause_producer()
+        else:
+            self._feeding.register(producer, streaming, full=self._unsent_bytes > HIGH_WATER)
 
     def unregisterProducer(self) -> None:
         """The producer is done."""
-        self._producer = None
+        self._feeding.unregister()
         if self.disconnecting and not self._write_closed:
             self._close_write()
 
@@ -219,8 +209,8 @@ class RemoteStream:
             ended()
         if unsent and not self._held_back:
             self._link.wait_for_room(self)
-        elif self._producer is not None and self._unsent_bytes <= LOW_WATER:
-            self._resume_producer()
+        elif self._unsent_bytes <= LOW_WATER:
+            self._feeding.resume()
 
     def _may_send(self) -> bool:
         return not self._held_back and not self._link.blocked
@@ -251,18 +241,6 @@ class RemoteStream:
         self._unsent.clear()
         self._unsent_bytes = 0
         self._write_ended = None
-
-    def _pause_producer(self) -> None:
-        if self._producer is not None and self._streaming and not self._producer_paused:
-            self._producer_paused = True
-            self._producer.pauseProducing()
-
-    def _resume_producer(self) -> None:
-        if not self._streaming:
-            self._producer.resumeProducing()
-        elif self._producer_paused:
-            self._producer_paused = False
-            self._producer.resumeProducing()
 
     # -- what the link calls: from the daemon --------------------------------------------------
 
@@ -356,9 +334,7 @@ class RemoteStream:
     def _lose(self, reason: Exception) -> None:
         self._ended = self.disconnecting = self._write_closed = True
         self._held.clear()
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            producer.stopProducing()
+        self._feeding.stop()
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
             failure = Failure(reason)

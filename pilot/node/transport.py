@@ -23,6 +23,7 @@ from zope.interface import implementer
 from pilot.errors import ConnectionFailed, ConnectionRefused, DialTimeout
 from pilot.interfaces import ISegmentReceiver
 from pilot.node.endings import StreamReset, StreamTimeout
+from pilot.node.producing import Feeding
 from pilot.node.streamaddress import PilotStreamAddress
 from pilot.stream.connection import Connection
 from pilot.stream.events import CloseCause, Closed, Established, PeerFinished
@@ -88,9 +89,7 @@ class StreamTransport:
         self._reading = True
         self._write_closed = False
         self._peer_finished = False
-        self._producer: Any = None
-        self._streaming = False
-        self._producer_paused = False
+        self._feeding = Feeding()
         self._timer: IDelayedCall | None = None
         self._timer_due = 0.0
         self._ended = False
@@ -105,7 +104,7 @@ class StreamTransport:
         self.connection.write(data)
         self._table.touch(self)
         if self.connection.unsent > HIGH_WATER:
-            self._pause_producer()
+            self._feeding.pause()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """Queue several byte strings."""
@@ -122,7 +121,7 @@ class StreamTransport:
         if self.disconnecting or self._ended:
             return
         self.disconnecting = True
-        if self._producer is None:
+        if self._feeding.producer is None:
             self._close_write()
 
     def loseWriteConnection(self) -> None:
@@ -150,21 +149,14 @@ class StreamTransport:
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """Let C{producer} feed the stream at the peer's pace."""
-        if self._producer is not None:
-            raise RuntimeError(
-                f"{self._producer!r} is registered already, {producer!r} is one more"
-            )
         if self._ended:
             producer.stopProducing()
-            return
-        self._producer, self._streaming = producer, streaming
-        self._producer_paused = False
-        if not streaming:
-            self._producer.resumeProducing()
+        else:
+            self._feeding.register(producer, streaming, full=self.connection.unsent > HIGH_WATER)
 
     def unregisterProducer(self) -> None:
         """The producer is done."""
-        self._producer = None
+        self._feeding.unregister()
         if self.disconnecting and not self._write_closed:
             self._close_write()
 
@@ -226,8 +218,8 @@ class StreamTransport:
         if closed is not None:
             self._closed(closed)
             return
-        if self._producer is not None and connection.unsent <= LOW_WATER:
-            self._resume_producer()
+        if connection.unsent <= LOW_WATER:
+            self._feeding.resume()
         if self._ended:
             self._table.linger(self)
         self._arm(now)
@@ -328,9 +320,7 @@ class StreamTransport:
         self.disconnecting = True
         self._reading = True
         self.connection.close_read()
-        producer, self._producer = self._producer, None
-        if producer is not None and producer is not self:
-            producer.stopProducing()
+        self._feeding.stop()
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
             try:
@@ -339,18 +329,6 @@ class StreamTransport:
                 log.failure("protocol on {local} failed at its end", local=str(self.local))
 
     # -- producers and the timer ---------------------------------------------------------------
-
-    def _pause_producer(self) -> None:
-        if self._producer is not None and self._streaming and not self._producer_paused:
-            self._producer_paused = True
-            self._producer.pauseProducing()
-
-    def _resume_producer(self) -> None:
-        if not self._streaming:
-            self._producer.resumeProducing()
-        elif self._producer_paused:
-            self._producer_paused = False
-            self._producer.resumeProducing()
 
     def _arm(self, now: float) -> None:
         # Deadlines mostly move away while data flows; the timer is left where it is and
