@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -101,13 +101,20 @@ class Registration:
                 self._next.cancel()
             self._beat()
 
+    def renew(self) -> None:
+        """The node is reached somewhere else from now on: tell the registry."""
+        if self._running and self._beating is None:
+            if self._next is not None:
+                self._next.cancel()
+            self._beat(self._renew)
+
     def _schedule(self, delay: float) -> None:
         if self._running:
             self._next = self._clock.callLater(delay, self._beat)
 
-    def _beat(self) -> None:
+    def _beat(self, how: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
         self._next = None
-        self._beating = Deferred.fromCoroutine(self._beat_once())
+        self._beating = Deferred.fromCoroutine((how or self._beat_once)())
         self._beating.addErrback(self._unexpected)
         self._beating.addCallback(self._beaten)
 
@@ -138,6 +145,12 @@ class Registration:
                 log.info("the registry is back")
             self.connected, self._failures = True, 0
             self._after_beat(answer)
+
+    async def _renew(self) -> None:
+        try:
+            await self._register()
+        except PilotError as error:
+            log.warn("the registry was not told of the move: {error}", error=error.message)
 
     async def _return(self) -> None:
         delay = RETRY_FIRST

@@ -217,6 +217,7 @@ class NodeService(Service):
             await self._join(network)
         self._refreshing.start(NETWORKS_INTERVAL)
         parts.registry.on_connected(self._reconnected)
+        parts.tunnel.beacon_client.moved = self._moved
         self._on_event("node.registered", {"address": str(own), "endpoint": self._endpoint})
 
     def _start_trust(self, own: Address) -> None:
@@ -306,6 +307,10 @@ class NodeService(Service):
             elif not is_private(format_endpoint(seen)):
                 return format_endpoint(seen)
         return registered_address(format_endpoint(tunnel.address))
+
+    def _moved(self, address: tuple[str, int]) -> None:
+        log.info("the beacon sees this node at {address} now", address=format_endpoint(address))
+        self.parts.registration.renew()
 
     def _reconnected(self) -> None:
         self._news_missed = True

@@ -238,6 +238,19 @@ def test_a_beacon_that_vanishes_does_not_stop_direct_peers(world: World) -> None
     world.internet.until(lambda: stream.data == b"hello")
 
 
+def test_a_node_that_moves_behind_its_nat_is_found_at_its_new_place(world: World) -> None:
+    alice, bob = world.start("alice", endpoint=""), world.start("bob", public=True)
+    world.internet.run(1.0)
+    inside = alice.parts.tunnel.address
+    world.network.nat(inside, ("203.0.113.9", 7777))
+    world.internet.run(60.0)
+    alice_known = world.registry.directory.nodes.live[1].real_addr
+    assert alice_known.endswith(":7777")
+    world.introduce(alice, bob)
+    stream = connect(world, alice, "bob", 444)
+    assert stream.transport is not None
+
+
 def test_a_blocked_path_is_bridged_by_the_relay(world: World) -> None:
     alice, bob = pair(world)
     world.wait(bob.listen(80, EchoFactory()))
