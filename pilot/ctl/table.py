@@ -381,6 +381,22 @@ COMMANDS: tuple[Command, ...] = (
         "total_mbps",
         "measure how fast data goes to a node's echo service and back",
     ),
+    # Events.
+    Command(
+        "set-webhook",
+        "pilot.ctl.webhook:set_webhook",
+        ("<url>",),
+        "webhook, applied",
+        "have an address told over HTTP what happens to this node",
+        literal=True,
+    ),
+    Command(
+        "clear-webhook",
+        "pilot.ctl.webhook:clear_webhook",
+        (),
+        "webhook, applied",
+        "have nobody told any more",
+    ),
 )
 
 

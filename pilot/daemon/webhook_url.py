@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
@@ -9,6 +10,8 @@ from pilot.errors import InvalidArgument
 
 #: Names under which clouds hand out credentials to whoever asks from inside.
 METADATA_HOSTS = frozenset({"metadata.google.internal", "metadata.google.com"})
+
+_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
 
 _LOCAL_MULTICAST = IPv4Network("224.0.0.0/24")
 
@@ -32,9 +35,37 @@ def check_webhook_url(url: str) -> None:
         raise InvalidArgument("invalid webhook URL: no host in it")
     if host in METADATA_HOSTS:
         raise InvalidArgument(f"webhook URL cannot target cloud metadata endpoint {host}")
-    address = _literal(host)
-    if address is not None and _is_link_local(address):
+    if is_link_local(host):
         raise InvalidArgument(f"webhook URL cannot target link-local address {host}")
+    ascii_host(host)
+
+
+def ascii_host(host: str) -> str:
+    """
+    @return: a host as a request has it: a name in ASCII, or an address, in brackets with a colon.
+    @raise InvalidArgument: it is neither.
+    """
+    if ":" in host:
+        try:
+            address = IPv6Address(host)
+            if address.scope_id is not None:
+                raise ValueError(host)
+            return f"[{address}]"
+        except ValueError:
+            raise InvalidArgument(f"invalid webhook URL: {host!r} is no address") from None
+    try:
+        name = host if host.isascii() else host.encode("idna").decode()
+    except UnicodeError:
+        name = ""
+    if not _NAME.fullmatch(name):
+        raise InvalidArgument(f"invalid webhook URL: {host!r} is no host name")
+    return name
+
+
+def is_link_local(host: str) -> bool:
+    """@return: whether this is a literal address of the link-local network; a name is none."""
+    address = _literal(host)
+    return address is not None and _is_link_local(address)
 
 
 def _literal(host: str) -> IPv4Address | IPv6Address | None:

@@ -50,6 +50,9 @@ DEVIATIONS = {
     "top-level-041": Deviation("asks a registry; no deviation, tested with one", whole=True),
     "top-level-005": Deviation("--help explains", whole=True),
     **dict.fromkeys(("top-level-006", "top-level-007"), Deviation("our own version", whole=True)),
+    **dict.fromkeys(
+        ("identity-062", "identity-063"), Deviation("what is refused is not saved", whole=True)
+    ),
     **dict.fromkeys(("top-level-008", "top-level-009"), Deviation("lists ours", whole=True)),
 }
 
