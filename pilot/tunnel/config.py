@@ -10,7 +10,8 @@ class TunnelConfig:
     """
     Every number of the tunnel that one might want to turn.  Times are in seconds.
 
-    @ivar max_peers: peers remembered; the one idle for longest makes room for a new one.
+    @ivar max_peers: peers remembered.  A new one takes the place of one that never proved a key, or
+        that nothing was sent to for C{idle_unkeyed}; if there is none, it is refused.
     @ivar queue_packets: packets that wait for one peer's key; the oldest goes first.
     @ivar queue_peers: peers for which packets wait.
     @ivar queue_age: packets that waited longer are stale: their sender has repeated or forgotten
@@ -42,6 +43,7 @@ class TunnelConfig:
     @ivar fade: an old session still opens what was on the way when its successor was confirmed.
     @ivar silence: something was sent and nothing came back: time to ask.
     @ivar patience: ...and to wait for the answer, before the peer is taken for lost.
+    @ivar proof: while there is traffic, this often a ping shows that the peer hears us too.
     @ivar idle: a peer with which nothing was exchanged for this long is forgotten.
     @ivar idle_unkeyed: the same for one that never proved a key.
     @ivar beacon_refresh: shorter than any NAT forgets a mapping.
@@ -81,6 +83,7 @@ class TunnelConfig:
     fade: float = 10.0
     silence: float = 3.0
     patience: float = 2.0
+    proof: float = 10.0
     idle: float = 1800.0
     idle_unkeyed: float = 60.0
     beacon_refresh: float = 25.0

@@ -115,7 +115,9 @@ class Keying:
             return
         if frame.public_key in peer.retired:
             core.counters["stale_keys"] += 1
-            return
+            if peer.state != "lost":
+                return
+            peer.start_over()
         session = peer.find(frame.public_key)
         if session is not None:
             peer.last_offer = offer

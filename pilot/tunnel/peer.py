@@ -26,6 +26,9 @@ RETIRED_KEYS = 32
 #: Source port of our pings; not 0, where a reference node would answer the answer.
 PING_PORT = 1
 
+#: Pings without an answer after which a peer that we hear counts as deaf.
+UNPROVED = 2
+
 #: Ways on which key frames were sent, remembered with their times.
 REMEMBERED_WAYS = 8
 
@@ -61,6 +64,7 @@ class Peer:
     @ivar retired: keys that the peer has left behind while we offered C{own}.
     @ivar last_offer: the last key frame that was verified, as it came.
     @ivar life: the lifecycle.
+    @ivar wanted_at: when we last had something to send to the peer.
     @ivar expecting: whether an answer is being watched for; see L{expect}.
     """
 
@@ -72,9 +76,12 @@ class Peer:
         "_attempt_at",
         "_core",
         "_fade_at",
+        "_fade_mark",
         "_idle_at",
         "_idle_mark",
         "_offered",
+        "_proof",
+        "_proof_at",
         "_question",
         "_renew_at",
         "_renew_hold",
@@ -86,6 +93,7 @@ class Peer:
         "_timer",
         "_timer_at",
         "_tried_at",
+        "_unproved",
         "expecting",
         "last_offer",
         "life",
@@ -94,6 +102,7 @@ class Peer:
         "retired",
         "session",
         "sessions",
+        "wanted_at",
         "ways",
     )
 
@@ -109,13 +118,17 @@ class Peer:
         self.retired: set[bytes] = set()
         self.last_offer = b""
         self.expecting = False
+        self.wanted_at = -inf
         self.life: ILifecycle = lifecycle_machine(self)
         self._answers = TokenBucket(1 / config.answer_refill, now, capacity=config.answers)
         self._ask_at, self._ask_mark = -inf, 0
         self._attempt, self._attempt_at, self._tried_at = 0, inf, -inf
         self._fade_at = inf
+        self._fade_mark: dict[Session, int] | None = None
         self._idle_at, self._idle_mark = now + config.idle_unkeyed, 0
         self._offered: dict[Path, float] = {}
+        self._proof: int | None = None
+        self._proof_at, self._unproved = now + config.proof, 0
         self._question = False
         self._renew_at, self._renew_hold = inf, -inf
         self._renew_pause = config.renew_retry
@@ -154,6 +167,7 @@ class Peer:
     def use_relay(self) -> None:
         """The direct way does not work."""
         if self.ways.fall_back():
+            self._look_again()
             if self.session is None or not self.session.confirmed:
                 self._offer_unless_recent(RELAY)
             self._arm()
@@ -170,11 +184,21 @@ class Peer:
         if session is self.session:  # an old one fades; where it comes from says nothing
             if self.ways.arrived(path):
                 self._probe(path)
+                lane.seen_from = None  # again with the next frame, until the probe is answered
             self._arm()
+
+    def _look_again(self) -> None:
+        """Have the next frame attended to, wherever it comes from."""
+        for session in self.sessions:
+            for lane in session.lanes.values():
+                lane.seen_from = None
 
     def pong(self, sequence: int) -> None:
         """A ping of ours was answered."""
         self.ways.probe_answered(sequence)
+        if sequence == self._proof:
+            self._proof, self._unproved = None, 0
+            self._proof_at = self._core.now() + self._core.config.proof
 
     def _probe(self, path: Path) -> None:
         """Find out whether frames get there this way."""
@@ -235,7 +259,7 @@ class Peer:
         silent = heard == self._ask_mark
         self._ask_at, self._ask_mark = now, heard
         if silent and self._answers.take(now):
-            self._offer(path)
+            self._insist(path)
 
     def remind(self) -> None:
         """The peer asked for our key without proving who it is: it gets it where we know it."""
@@ -293,11 +317,12 @@ class Peer:
 
     def call(self) -> None:
         """Send key frames until somebody answers."""
+        self.wanted_at = self._core.now()
         self._start_attempts()
 
     def hurry(self) -> None:
         """Somebody wants the peer now: do not wait for the next attempt."""
-        now = self._core.now()
+        now = self.wanted_at = self._core.now()
         if self.calling and now - self._tried_at >= self._core.config.hurry:
             self._tried_at = now
             for path in self.ways.candidates(False):
@@ -326,6 +351,16 @@ class Peer:
         self._offered.clear()
         self._start_attempts()
 
+    def start_over(self) -> None:
+        """
+        The peer is lost, and comes back with a key that it had left behind.
+
+        What it sealed for that key and our old one could be replayed, so we meet it with a new one.
+        """
+        self.own = self._core.new_pair()
+        self.retired.clear()
+        self._offered.clear()
+
     def promote(self, session: Session) -> None:
         """This session is good: use it, and let the others fade."""
         self._attempt_at = inf
@@ -335,8 +370,7 @@ class Peer:
             if self.session is None or self.session.own is not session.own:
                 self.retired.clear()
             self._use(session, True)
-        if len(self.sessions) > 1:
-            self._fade_at = now + config.fade
+        self._let_fade()
         # Spread, lest both ends think of it at the same moment.
         self._renew_at = now + config.renew_after * self._core.rng.uniform(0.75, 1.0)
         self._renew_pause = config.renew_retry
@@ -344,25 +378,38 @@ class Peer:
         self._arm()
 
     def withdraw(self) -> None:
-        """The sessions on trial were not confirmed: forget them."""
-        for session in list(self.sessions):
-            if session is not self.session and not session.confirmed:
-                self._drop(session)
+        """
+        The sessions on trial were not confirmed: go on in the old one.
+
+        A key of our own that was not followed stays on offer all the same.  The peer may have
+        taken it, with only the answers lost, and then it knows the one before no more.
+        """
+        self._drop_all_but_hopeful(confirmed=False)
         if self.session is not None and self.own is not self.session.own:
             self._core.counters["renewals_failed"] += 1
-            self.own = self.session.own
-            self._offered.clear()
             self._renew_hold = self._core.now() + self._renew_pause
             self._renew_pause = min(self._renew_pause * 2, self._core.config.renew_after)
+
+    def _drop_all_but_hopeful(self, *, confirmed: bool) -> None:
+        """Keep the session in use, and what the peer would use if it took the key on offer."""
+        for session in list(self.sessions):
+            hopeful = self.session is not None and (
+                session is self.session
+                or (
+                    session.own is self.own
+                    and session.peer_public == self.session.peer_public
+                    and not session.confirmed
+                )
+            )
+            if not hopeful and (confirmed or not session.confirmed):
+                self._drop(session)
 
     def search(self) -> None:
         """Look for the peer: where it was, where the registry says it is, through the beacon."""
         if self.calling:
             return
         self.ways.verified = False
-        for session in self.sessions:
-            for lane in session.lanes.values():
-                lane.seen_from = None  # the next frame, wherever it comes from, ends the search
+        self._look_again()  # any frame ends the search
         self._surroundings.reach(self, afresh=True)
         self._start_attempts()
 
@@ -376,8 +423,7 @@ class Peer:
 
     def _use(self, session: Session, rekeyed: bool) -> None:
         self.session = session
-        if len(self.sessions) > 1:
-            self._fade_at = self._core.now() + self._core.config.fade
+        self._let_fade()
         self._core.emit(
             "tunnel.established",
             {
@@ -416,7 +462,7 @@ class Peer:
     def _call_at(self, paths: list[Path], *, insist: bool = False) -> None:
         """Send key frames these ways, and pings in each session that is to be confirmed."""
         for path in paths:
-            if insist and (self.session is None or self.state == "lost"):
+            if insist:
                 self._insist(path)
             else:
                 self._offer_unless_recent(path)
@@ -434,6 +480,7 @@ class Peer:
         Called for a batch only if nothing is expected yet, so once every few seconds at most.
         """
         now, config = self._core.now(), self._core.config
+        self.wanted_at = now
         self.expecting, self._question = True, False
         self._silence_mark = self.heard
         self._silence_at = now + config.silence
@@ -449,6 +496,8 @@ class Peer:
             self._silence_at = now + self._core.config.silence
         elif self.heard != self._silence_mark or self.session is None:
             self.expecting, self._silence_at = False, inf
+            if self.session is not None and now >= self._proof_at:
+                self._prove(self.session)
         elif not self._question and self.state != "lost":
             # Not everything is answered.  A ping is.
             self._question = True
@@ -457,6 +506,22 @@ class Peer:
         else:
             self.expecting, self._silence_at = False, inf
             self.life.missed()
+
+    def _prove(self, session: Session) -> None:
+        """
+        We hear the peer; see that it hears us.
+
+        A forged frame, or a damaged one, is enough to have a reference peer refuse all that we
+        send from then on.  A key frame, even with the key it knows, puts that right.
+        """
+        if self._proof is not None:
+            self._unproved += 1
+            if self._unproved >= UNPROVED:
+                self._unproved = 0
+                self._core.counters["deaf_peers"] += 1
+                self._offer(self.ways.current)
+        self._proof = self._core.rng.getrandbits(32) | 1  # not the 0 of other pings
+        self._send_ping(session, self.ways.current, self._proof)
 
     # -- the timer -----------------------------------------------------------------------------
 
@@ -505,14 +570,25 @@ class Peer:
             self._surroundings.remove(self)
         self._arm()
 
+    def _let_fade(self) -> None:
+        if len(self.sessions) > 1:
+            self._fade_at = self._core.now() + self._core.config.fade / 2
+            self._fade_mark = None
+
     def _fade_due(self, now: float) -> None:
-        if self.calling:
-            self._fade_at = now + self._core.config.fade
+        """Old sessions have had their time, unless it is the one in use that nobody uses."""
+        if self.calling or self._fade_mark is None:
+            self._fade_at = now + self._core.config.fade / 2
+            self._fade_mark = {session: session.received for session in self.sessions}
             return
         self._fade_at = inf
-        for session in list(self.sessions):
-            if session is not self.session:
-                self._drop(session)
+        # What was on the way at the change has long arrived.  A peer that restarts can have its
+        # last frames overtaken by its first ones, and then it was the change that was wrong.
+        used = [s for s, before in self._fade_mark.items() if s.received > before and s.confirmed]
+        if used and self.session not in used and used[-1] in self.sessions:
+            self._use(used[-1], True)
+            return
+        self._drop_all_but_hopeful(confirmed=True)
 
     def _probe_due(self) -> None:
         for path in self.ways.probe_due():

@@ -1,4 +1,4 @@
-"""The peer table: bounded, and emptied of those that never proved a key before those that did."""
+"""The peer table: bounded, so that it knows whom to forget first."""
 
 from __future__ import annotations
 
@@ -46,8 +46,14 @@ class PeerTable:
             self.remove(peer)
 
     def _make_room(self) -> bool:
-        for peer in self._peers.values():
-            if peer.session is None or not peer.session.confirmed:
-                self._surroundings.remove(peer)
-                return True
-        return False
+        """Let go of whoever we have least use for: never proved a key, not sent to for longest."""
+
+        def use(peer: Peer) -> tuple[bool, float]:
+            return peer.session is not None and peer.session.confirmed, peer.wanted_at
+
+        spare = min(self._peers.values(), key=use)
+        proved, wanted_at = use(spare)
+        if proved and self._core.now() - wanted_at < self._core.config.idle_unkeyed:
+            return False
+        self._surroundings.remove(spare)
+        return True

@@ -52,12 +52,16 @@ class SendQueues:
         queue = self._queues.pop(node_id, ())
         oldest = now - self._config.queue_age
         fresh = [packet for at, packet in queue if at >= oldest]
-        self.counters["queue_stale"] += len(queue) - len(fresh)
+        self._count_stale(len(queue) - len(fresh))
         return fresh
 
     def drop(self, node_id: int) -> None:
         """The peer is gone, and so is what waited for it."""
-        self.counters["queue_stale"] += len(self._queues.pop(node_id, ()))
+        self._count_stale(len(self._queues.pop(node_id, ())))
+
+    def _count_stale(self, packets: int) -> None:
+        if packets:
+            self.counters["queue_stale"] += packets
 
     def _sweep(self, now: float) -> bool:
         """Make room among peers whose youngest packet is stale."""

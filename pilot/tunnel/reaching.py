@@ -101,6 +101,8 @@ class Reaching:
                 # All we have is where a key frame came from, which anybody can have replayed.
                 self.reach(peer, afresh=False)
             return succeed(None)
+        if not self._core.node_id:
+            return fail(ConnectionFailed("this node is not registered yet"))
         if self._closed or len(self._waiting) >= self._core.config.max_peers:
             return fail(ConnectionFailed(f"resolve node {node_id}: too many are looked for"))
         mine: Deferred[None] = Deferred()

@@ -57,7 +57,7 @@ class Ways:
         self.addr: Path | None = None
         self.wrap = b""
         self.probe_at, self._probe_step = inf, 0
-        self._probes: dict[int, Path] = {}
+        self._probes: dict[int, tuple[Path, float]] = {}
 
     def aim(self) -> None:
         """Settle where datagrams go, after something about the ways has changed."""
@@ -106,9 +106,10 @@ class Ways:
         """A key frame came this way.  Without better knowledge ours go back the same way."""
         if self.verified:
             return
-        self.relay = path is RELAY
-        if path is not RELAY:
-            self.direct = path
+        if path is RELAY:
+            self._relay()
+        else:
+            self.relay, self.direct = False, path
         self.aim()
 
     def arrived(self, path: Path) -> bool:
@@ -118,9 +119,8 @@ class Ways:
         @return: whether the way should be probed before it is used.
         """
         if path is RELAY:
-            if not self.verified and not self.relay:
-                self.relay = True
-                self._core.emit("tunnel.relay_activated", {"peer_node_id": self._node_id})
+            if not self.verified:
+                self._relay()
         elif self.relay:
             # It reaches us directly.  Whether we reach it too, only an answer can tell.
             return True
@@ -128,6 +128,12 @@ class Ways:
             self.direct, self.verified = path, True
         self.aim()
         return False
+
+    def _relay(self) -> None:
+        """The peer reaches us through the beacon: so do we."""
+        if not self.relay:
+            self.relay = True
+            self._core.emit("tunnel.relay_activated", {"peer_node_id": self._node_id})
 
     def fall_back(self) -> bool:
         """
@@ -144,28 +150,29 @@ class Ways:
     # -- back to the direct way ----------------------------------------------------------------
 
     def probe(self, path: Path) -> int | None:
-        """@return: a number to be sent there in a ping; None if one is on its way already."""
-        if path in self._probes.values():
+        """@return: a number to be sent there in a ping; None if one was sent a moment ago."""
+        now = self._core.now()
+        recent = now - self._core.config.patience
+        if any(way == path and at > recent for way, at in self._probes.values()):
             return None
         if len(self._probes) >= PROBES:
             del self._probes[next(iter(self._probes))]
         sequence = self._core.rng.getrandbits(32)
-        self._probes[sequence] = path
+        self._probes[sequence] = (path, now)
         return sequence
 
     def probe_answered(self, sequence: int) -> None:
         """A ping was answered, whatever way the answer took: ours got through."""
-        path = self._probes.pop(sequence, None)
-        if path is not None and self.relay:
+        probe = self._probes.pop(sequence, None)
+        if probe is not None and self.relay:
             log.debug("node {node} is reached directly again", node=self._node_id)
-            self.direct, self.verified, self.relay = path, True, False
+            self.direct, self.verified, self.relay = probe[0], True, False
             self._probes.clear()
             self.probe_at = inf
             self.aim()
 
     def probe_due(self) -> set[Path]:
         """@return: the ways to probe now; the next time is set."""
-        self._probes.clear()
         if not self.relay:
             self.probe_at = inf
             return set()

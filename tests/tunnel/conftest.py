@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 
 from tests.simulation.beacon import SimulatedBeacon
 from tests.simulation.network import Faults, LossyNetwork, SocketAddress
-from tests.simulation.reference import ReferencePeer
+from tests.simulation.reference_tunnel import ReferencePeer
 from tests.simulation.tunnels import SimulatedNode, SimulatedRegistry, run
 
 BEACON: SocketAddress = ("203.0.113.9", 9001)
@@ -80,7 +80,7 @@ class World:
         """Stop everybody; nothing may be left running."""
         for node in self.nodes:
             node.stop()
-        self.clock.advance(1.0)  # what is on the way arrives nowhere
+        self.clock.pump([1.0] * 3)  # what is on the way arrives nowhere, or is answered once more
         left = [call for call in self.clock.getDelayedCalls() if call.active()]
         assert not left, left
 

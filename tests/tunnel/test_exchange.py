@@ -264,6 +264,51 @@ def test_renewal_loses_nothing(world: World) -> None:
     assert len(keys) >= 4, "each renewal offers a new key"
 
 
+def test_a_renewal_whose_answers_are_all_lost(world: World) -> None:
+    """The peer has taken our new key and forgotten the old one; we must not go back to it."""
+    config = TunnelConfig(renew_frames=40, silence=0.2, fade=1.0)
+    a, b = world.node(A, config=config), world.node(B, config=TunnelConfig(fade=1.0))
+    for number in range(15):
+        a.send(B, b"%d" % number)
+        world.run(0.1)
+
+    def deaf(source: SocketAddress, destination: SocketAddress, data: bytes) -> bytes | None:
+        return None if source == b.address else data
+
+    world.alter = deaf
+    for number in range(300):
+        a.send(B, b"%d" % number)
+        world.run(0.1)
+    world.alter = None
+    for number in range(50):
+        a.send(B, b"%d" % number)
+        b.send(A, b"%d" % number)
+        world.run(0.1)
+    assert a.received[-1] == (B, b"49") and b.received[-1] == (A, b"49")
+    assert a.count("stale_keys") == b.count("stale_keys") == 0
+
+
+def test_a_key_left_behind_comes_back(world: World) -> None:
+    """It is met with a new key of our own, under which nothing can be replayed."""
+    a, b = world.node(A), world.node(B)
+    a.send(B, b"one")
+    world.run(1)
+    first_keys = {frame[8:40] for frame in world.frames(b"PILA", a.address)}
+    world.crash(b)
+    b = world.node(B, seed=99)
+    b.send(A, b"two")
+    world.run(30)
+    world.crash(b)
+    b = world.node(B)  # the seed of its first life, and so the key
+    for number in range(60):
+        a.send(B, b"%d" % number)
+        b.send(A, b"%d" % number)
+        world.run(0.5)
+    assert a.received[-1] == (B, b"59") and b.received[-1] == (A, b"59")
+    assert a.count("stale_keys") > 0
+    assert {frame[8:40] for frame in world.frames(b"PILA", a.address)} > first_keys
+
+
 def test_renewal_by_age(world: World) -> None:
     config = TunnelConfig(renew_after=30.0, silence=0.2)
     a, b = world.node(A, config=config), world.node(B)
@@ -357,6 +402,56 @@ def test_the_table_is_bounded(world: World) -> None:
     a.send(B, b"two")
     world.run(1)
     assert b.received[-1] == (A, b"two")
+
+
+def test_a_table_full_of_friends(world: World) -> None:
+    """One that was not needed for a while makes room; if all are in use, the new one is refused."""
+    config = TunnelConfig(max_peers=2)
+    a = world.node(A, config=config)
+    b, c, d = world.node(B), world.node(9), world.node(10)
+    for node in (b, c):
+        a.send(node.node_id, b"hello")
+    world.run(1)
+    failures: list[BaseException] = []
+    a.tunnel.ensure(10).addErrback(lambda f: failures.append(f.value))
+    assert [type(error) for error in failures] == [ConnectionFailed]
+    assert a.count("peers_refused") == 1
+    for _ in range(70):
+        world.run(1)
+        a.send(9, b"tick")
+    a.send(10, b"hello")
+    world.run(1)
+    assert d.received == [(A, b"hello")]
+    assert (a.state(B), a.state(9)) == ("none", "established")
+
+
+def test_nobody_is_reached_before_the_registration(world: World) -> None:
+    node = world.node(0, registered=False)
+    failures: list[BaseException] = []
+    node.tunnel.ensure(B).addErrback(lambda f: failures.append(f.value))
+    assert "not registered" in str(failures[0])
+    b, c = world.node(B), world.node(9)
+    b.send(9, b"hello")
+    world.run(0.1)
+    for frame in (world.frames(b"PILA")[0], world.frames(b"PILS")[0]):
+        world.network.carry(frame, c.address, node.address)
+    world.run(0.1)
+    assert node.tunnel.peers() == []
+
+
+def test_closing_in_the_middle_of_everything(world: World) -> None:
+    """Calls under way, packets waiting, packets to oneself: nothing is left behind."""
+    a = world.node(A)
+    world.registry.hangs = True
+    failures: list[BaseException] = []
+    a.tunnel.ensure(B).addErrback(lambda f: failures.append(f.value))
+    a.send(9, b"waiting")
+    a.send(A, b"to myself")
+    a.stop()
+    assert len(failures) == 1
+    a.send(B, b"too late")
+    a.tunnel.ensure(B).addErrback(lambda f: failures.append(f.value))
+    assert len(failures) == 2
 
 
 def test_a_new_number_makes_everybody_a_stranger(world: World) -> None:

@@ -134,6 +134,23 @@ def test_we_renew_our_key(world: World) -> None:
     assert len({frame[8:40] for frame in world.frames(b"PILA", a.address)}) >= 3
 
 
+def test_one_forged_frame_makes_it_deaf_and_we_notice(world: World) -> None:
+    """Its window moves before the tag is checked.  It goes on talking, so there is no silence."""
+    a, g = world.node(A), world.reference(G)
+    a.send(G, b"one")
+    world.run(1)
+    genuine = world.frames(b"PILS", a.address)[-1]
+    forged = genuine[:12] + bytes([255] * 8) + genuine[20:]
+    world.network.carry(forged, ("192.0.2.66", 6666), g.address)
+    for number in range(60):
+        a.send(G, b"%d" % number)
+        g.send(A, b"%d" % number)
+        world.run(0.5)
+    assert g.received[-1] == (A, b"59")
+    assert a.count("deaf_peers") == 1
+    assert len(a.received) == 60
+
+
 def test_lost_key_frames(make_world: Callable[..., World]) -> None:
     """The reference has no timer for them; ours must do for both."""
     for seed in range(10):

@@ -223,6 +223,9 @@ def test_a_dial_may_ask_for_the_relay_at_once(world: World) -> None:
     world.run(0.5)
     assert b.received == [(A, b"hello")]
     assert relayed(b, A), "what came through the beacon goes back through it"
+    assert b.named("tunnel.relay_activated") == [{"peer_node_id": A}]
+    assert b.named("tunnel.established")[0]["relay"] is True
+    assert a.named("tunnel.relay_activated") == [], "it was our own decision"
 
 
 def test_without_a_beacon_nothing_is_relayed(world: World) -> None:
