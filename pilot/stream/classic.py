@@ -17,7 +17,7 @@ from pilot.stream.segment import Segment
 from pilot.stream.sending import UNLIMITED, Sender
 from pilot.stream.sequence import MASK, unwrap
 from pilot.wire.packet import FLAG_ACK
-from pilot.wire.sack import MAX_BLOCKS, decode_sack, encode_sack
+from pilot.wire.sack import MAGIC, MAX_BLOCKS, decode_sack, encode_sack
 
 #: How long a reference receiver holds an acknowledgement back, seconds.
 REFERENCE_ACK_DELAY = 0.05
@@ -32,7 +32,25 @@ RESERVE = 256 * CLASSIC_SEGMENT
 WORTH_TELLING = CLASSIC_WINDOW // 4
 
 _SACK_SIZES = frozenset(5 + 8 * count for count in range(1, MAX_BLOCKS + 1))
+_COUNTS = frozenset(bytes([count]) for count in range(1, MAX_BLOCKS + 1))
 _LARGEST_SACK = max(_SACK_SIZES)
+
+
+def without_lookalikes(payloads: list[bytes]) -> list[bytes]:
+    """
+    Cut what a reference receiver would take for a list of blocks, and swallow.
+
+    @return: the same bytes; a segment that begins like such a list is cut after its first letter.
+    """
+    if not any(payload.startswith(MAGIC) for payload in payloads):
+        return payloads
+    safe: list[bytes] = []
+    for payload in payloads:
+        if payload.startswith(MAGIC) and payload[len(MAGIC) : len(MAGIC) + 1] in _COUNTS:
+            safe.append(payload[:1])
+            payload = payload[1:]
+        safe.append(payload)
+    return safe
 
 
 class Classic:
@@ -75,6 +93,7 @@ class Classic:
         rx.patience, rx.reserve = PATIENCE, RESERVE
         tx.edge = UNLIMITED
         tx.burst = CLASSIC_BURST
+        tx.guard = without_lookalikes
         tx.peer_delay = REFERENCE_ACK_DELAY
         self._window_received(window)
 
@@ -91,7 +110,7 @@ class Classic:
         tx = self._tx
         flight = tx.flight
         if payload:
-            if len(payload) <= _LARGEST_SACK and payload.startswith(b"SACK"):
+            if len(payload) <= _LARGEST_SACK and payload.startswith(MAGIC):
                 blocks = self._sack(acknowledgement, payload)
                 if blocks is not None:
                     self.sack_received += len(blocks)

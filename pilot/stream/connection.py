@@ -18,7 +18,13 @@ from pilot.stream.config import LARGEST_SEGMENT, StreamConfig
 from pilot.stream.events import CloseCause, Closed, Event, State
 from pilot.stream.lifecycle import Life, lifecycle_machine
 from pilot.stream.modern import Modern
-from pilot.stream.opening import Dialing, classic_window, offer_payload
+from pilot.stream.opening import (
+    Dialing,
+    classic_window,
+    initial_number,
+    offer_payload,
+    true_number,
+)
 from pilot.stream.receiving import Receiver
 from pilot.stream.segment import Segment
 from pilot.stream.sending import NEVER, Sender
@@ -66,6 +72,7 @@ class Connection:
         "_confirmed_at",
         "_dialect",
         "_dialing",
+        "_early_fin",
         "_farewell",
         "_fast",
         "_flowing",
@@ -89,7 +96,7 @@ class Connection:
     def __init__(self, config: StreamConfig, now: float, rng: Random, *, inbound: bool) -> None:
         """Use L{dial} or L{accept}."""
         self._config = config
-        self._own_number = rng.getrandbits(32)
+        self._own_number = initial_number(rng.getrandbits(32))
         self._clock_start = rng.getrandbits(32)
         self._peer_number = 0
         self._tx = Sender(config, self._own_number + 1, now)
@@ -105,6 +112,7 @@ class Connection:
         self._fast = False  # ... and the peer is known to know
         self._farewell: list[Segment] = []
         self._ack_due = NEVER
+        self._early_fin: int | None = None
         self._reply_wanted = False
         self._replies = 0
         self._confirmed_at: float | None = None
@@ -242,7 +250,7 @@ class Connection:
         dialing = self._dialing
         expected = acknowledgement == (self._own_number + 1) & MASK
         if dialing is None:
-            if not self.inbound and expected and sequence == self._peer_number and self._flowing:
+            if not self.inbound and self._flowing:
                 self._rx.ack_now = True  # our third packet was lost
             else:
                 self.ignored += 1
@@ -253,7 +261,10 @@ class Connection:
             dialing.stale(now)
             return
         self._heard = now
-        self._open(sequence, window, decode_offer(payload), now)
+        offer = decode_offer(payload)
+        if offer is None:
+            sequence = true_number(sequence)
+        self._open(sequence, window, offer, now)
         if dialing.transmissions == 1 and self._dialect_is_classic():
             self._tx.rtt.sample(now - dialing.sent_at, now)
         self._rx.ack_now = True
@@ -263,6 +274,8 @@ class Connection:
         if self._closing is not None:
             self._closing.requested = self._tx.closing
         self._machine.answered()
+        if self._early_fin is not None and isinstance(self._closing, ClassicClosing):
+            self._closing.fin_received(FLAG_FIN, self._early_fin, 0, now)
 
     def _fin_received(
         self,
@@ -275,7 +288,9 @@ class Connection:
     ) -> None:
         closing, dialect = self._closing, self._dialect
         if closing is None or dialect is None:
-            self.ignored += 1
+            # A classic FIN is sent once, and may overtake the answer to our request.
+            if not flags & FLAG_ACK:
+                self._early_fin = sequence
             return
         self._heard = now
         if isinstance(dialect, Modern):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pilot.stream.config import CLASSIC_SEGMENT, CLASSIC_WINDOW, LARGEST_SEGMENT, StreamConfig
 from pilot.stream.modern import MICRO, scale_for
 from pilot.stream.segment import Segment
-from pilot.stream.sequence import MASK
+from pilot.stream.sequence import HALF, MASK
 from pilot.wire.options import Offer, encode_offer
 from pilot.wire.packet import FLAG_SYN
 
@@ -13,6 +13,28 @@ from pilot.wire.packet import FLAG_SYN
 STALE_PAUSE = 0.2
 #: Least gap between requests that are repeated because the peer already talks, seconds.
 EARLY_GAP = 0.1
+
+
+#: Bytes that a reference acceptor may have sent before it repeats its answer: its first window.
+REFERENCE_AHEAD = 12 * CLASSIC_SEGMENT
+
+
+def true_number(number: int) -> int:
+    """
+    Find out with which number a classic acceptor began.
+
+    A reference node begins with 0, but when it repeats its answer it says the number of the last
+    byte it has sent, which would make us skip what it sent before.  That cannot be more than its
+    first window, since we have acknowledged nothing yet.
+
+    @param number: sequence number of its answer.
+    """
+    return 0 if number <= REFERENCE_AHEAD else number
+
+
+def initial_number(random: int) -> int:
+    """@return: an initial sequence number that L{true_number} leaves alone."""
+    return random if random > REFERENCE_AHEAD else random + HALF
 
 
 def classic_window(config: StreamConfig) -> int:

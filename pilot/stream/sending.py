@@ -47,6 +47,7 @@ class Sender:
     @ivar edge: position at which the peer's window ends.
     @ivar max_segments: segments that may be outstanding.
     @ivar burst: segments that may leave back to back.
+    @ivar guard: looks over payloads before they leave, and may cut them; None for no need.
     @ivar peer_delay: how long the peer may hold an acknowledgement back, seconds.
     @ivar progress_at: when the peer last acknowledged something new, or data first left.
     @ivar question_due: the peer's window has been closed for long enough to ask about it.
@@ -76,6 +77,7 @@ class Sender:
         "edge",
         "fast_repeats",
         "flight",
+        "guard",
         "implausible",
         "max_segments",
         "outgoing",
@@ -101,6 +103,7 @@ class Sender:
         self.edge = first
         self.max_segments = UNLIMITED
         self.burst = max(2, config.burst // self.size)
+        self.guard: Callable[[list[bytes]], list[bytes]] | None = None
         self.peer_delay = 0.0
         self.closing = False
         self.progress_at = now
@@ -303,6 +306,8 @@ class Sender:
         self._limited = outgoing.unsent > 0 and count == room
         if not payloads:
             return
+        if self.guard is not None:
+            payloads = self.guard(payloads)
         overhead = len(prefix)
         starts: list[int] = []
         for payload in payloads:

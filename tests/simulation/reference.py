@@ -1,240 +1,425 @@
-"""A peer that behaves as the reference does, by the protocol notes, its faults included.
+"""A reference node's end of a stream, as the protocol notes describe it, weaknesses included.
 
-Only what its peers can notice of it is here: how it answers key frames, what it forgets, what it
-drops.
+It is written from the notes alone, to play the other side in tests: what it does wrong, a real peer does
+wrong, too.  Section numbers refer to the notes on the stream.
 """
 
 from __future__ import annotations
 
-import random
-from collections import deque
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-from pilot.address import Address
-from pilot.crypto.identity import Identity, verify
-from pilot.crypto.keys import KeyPair
 from pilot.errors import WireError
-from pilot.tunnel.tunnel import Endpoint
-from pilot.wire.beacon import Discover, PunchCommand, Relay, RelayDeliver, decode_message
+from pilot.stream.rtt import NANO, RttEstimator
+from pilot.stream.sequence import MASK, after
 from pilot.wire.packet import (
     FLAG_ACK,
-    PROTO_CONTROL,
-    PROTO_DATAGRAM,
+    FLAG_FIN,
+    FLAG_RST,
+    FLAG_SYN,
+    PROTO_STREAM,
     RawPacket,
     decode_raw,
     encode_raw,
 )
-from pilot.wire.tunnel import (
-    AuthenticatedKeyExchange,
-    KeyExchange,
-    SecureFrame,
-    decode_frame,
-    signed_bytes,
-)
-from tests.simulation.network import LossyNetwork, SocketAddress
-from tests.simulation.tunnels import SimulatedRegistry
+from pilot.wire.sack import decode_sack, encode_sack
+from tests.simulation.stream_pair import Link, World
 
-WINDOW = 256
-QUEUE = 64
+MSS = 4096
+QUEUE = 512
+REORDER = 128
+MAX_CWND = 1_048_576
+TRIES = 8
+_ADDRESS = bytes(6)
 
 
-class _Context:
-    """One tunnel; made anew for every key frame that is accepted."""
+@dataclass
+class Unacked:
+    """One segment under way."""
 
-    def __init__(self, key: bytes, peer_public: bytes, prefix: bytes) -> None:
-        self.cipher = AESGCM(key)
-        self.peer_public = peer_public
-        self.prefix = prefix
-        self.sent = 0
-        self.highest = 0
-        self.seen: set[int] = set()
-
-    def accepts(self, counter: int) -> bool:
-        """The window looks at the counter alone, and moves before the tag is checked."""
-        if self.highest and self.highest - counter >= WINDOW:
-            return False
-        if counter <= self.highest and counter in self.seen:
-            return False
-        self.highest = max(self.highest, counter)
-        self.seen.add(counter)
-        return True
+    sequence: int
+    data: bytes
+    sent_at: float
+    tries: int = 1
+    marked: bool = False
 
 
-class ReferencePeer:
+class ReferenceEnd:
     """
-    A node of the reference.
+    One end.
 
-    @ivar received: node ids and payloads, in order.
-    @ivar controls: control packets received.
-    @ivar relayed: nodes that it sends to through the beacon, for good.
+    @ivar got: what its program has read.
+    @ivar ended: its program has seen the end of the stream, clean or not.
+    @ivar reset: the connection broke.
+    @ivar reading: whether its program reads.
     """
 
-    def __init__(
-        self,
-        network: LossyNetwork,
-        registry: SimulatedRegistry,
-        node_id: int,
-        address: SocketAddress,
-        *,
-        beacon: SocketAddress | None = None,
-        seed: int = 1,
-    ) -> None:
-        self.node_id = node_id
-        self.address = address
-        self.beacon = beacon
-        self.received: list[tuple[int, bytes]] = []
-        self.controls: list[RawPacket] = []
-        self.relayed: set[int] = set()
-        self.endpoints: dict[int, SocketAddress] = {}
-        self.contexts: dict[int, _Context] = {}
-        self._registry = registry
-        self._rng = random.Random(seed)
-        self._identity = Identity.from_seed(node_id.to_bytes(32, "big"))
-        self._pair = KeyPair(self._rng.randbytes(32), 0)
-        self._queues: dict[int, deque[bytes]] = {}
-        self._accepted_by: dict[int, bool] = {}
-        registry.endpoints[node_id] = Endpoint(f"{address[0]}:{address[1]}")
-        registry.keys[node_id] = self._identity.public_key
-        self.socket = network.attach(address, self)
-        self._say_hello()
+    def __init__(self, world: World, out: Link) -> None:
+        self.world = world
+        self.out = out
+        self.got = bytearray()
+        self.reading = True
+        self.refuses = False
+        self.retransmits = self.fast_retransmits = 0
+        self._blocked: list[RawPacket] = []
+        self._life = 0
+        self._fresh()
 
-    def _say_hello(self) -> None:
-        if self.beacon is not None:
-            self.socket.send(Discover(self.node_id).encode(), self.beacon)
+    def _fresh(self) -> None:
+        """A connection of which nothing is known yet."""
+        self._life += 1  # timers of the one before mean nothing any more
+        self.state = "CLOSED"
+        self.ended = self.reset = False
+        self._inbox: list[bytes] = []
+        self._outbox = bytearray()
+        self._close_wanted = False
+        self._expected = 0
+        self._next = 0
+        self._early: dict[int, bytes] = {}
+        self._unacked: list[Unacked] = []
+        self._last_ack = 0
+        self._duplicates = 0
+        self._cwnd = 10 * MSS
+        self._ssthresh = MAX_CWND // 2
+        self._peer_window = 0
+        self._rtt = RttEstimator()
+        self._rto = 1.0
+        self._recovery: int | None = None
+        self._guard: float | None = None
+        self._ack_count = 0
+        self._ack_timer = 0
+        self._nagle_timer = 0
+        self._probe_gap = 0.5
+        self._probe_timer = 0
+        self._active_at = self.world.now
 
-    # -- sending -------------------------------------------------------------------------------
+    # -- the program ---------------------------------------------------------------------------
 
-    def dial(self, node_id: int) -> None:
-        """Enter a node into the peer table, as a dial does."""
-        if node_id not in self.endpoints:
-            host, _, port = self._registry.endpoints[node_id].real_addr.rpartition(":")
-            self.endpoints[node_id] = (host, int(port))
-            self._send_key(node_id)
+    def dial(self) -> None:
+        """Open a connection."""
+        self.state = "SYN_SENT"
+        self._request(iter((1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0)))
 
-    def send(self, node_id: int, *payloads: bytes) -> None:
-        """Send datagrams; a key frame goes before each that has to wait."""
-        here, there = Address(0, self.node_id).pack(), Address(0, node_id).pack()
-        for payload in payloads:
-            packet = encode_raw(0, PROTO_DATAGRAM, here, there, 1, 2, 0, 0, 0, payload)
-            self.send_packet(node_id, packet)
-
-    def send_packet(self, node_id: int, packet: bytes) -> None:
-        """Send one packet, or have it wait."""
-        if node_id not in self.endpoints:
+    def _request(self, gaps: Iterator[float]) -> None:
+        if self.state != "SYN_SENT":
             return
-        context = self.contexts.get(node_id)
-        if context is None:
-            self._send_key(node_id)
-            self._queues.setdefault(node_id, deque(maxlen=QUEUE)).append(packet)
+        gap = next(gaps, None)
+        if gap is None:
+            self.state, self.reset = "CLOSED", True
             return
-        context.sent += 1
-        nonce = context.prefix + context.sent.to_bytes(8, "big")
-        sealed = context.cipher.encrypt(nonce, packet, self.node_id.to_bytes(4, "big"))
-        self._send_frame(node_id, SecureFrame(self.node_id, nonce, sealed).encode())
+        self._send(FLAG_SYN, 0, 0, QUEUE)
+        self._after(gap, lambda: self._request(gaps))
 
-    def _send_key(self, node_id: int) -> None:
-        public = self._pair.public
-        signature = self._identity.sign(signed_bytes(self.node_id, public))
-        self._send_frame(
-            node_id,
-            AuthenticatedKeyExchange(
-                self.node_id, public, self._identity.public_key, signature
-            ).encode(),
-        )
+    def write(self, data: bytes) -> None:
+        """The program writes; what does not fit the window waits."""
+        self._outbox += data
+        self._pump()
 
-    def _send_frame(self, node_id: int, frame: bytes) -> None:
-        if node_id in self.relayed and self.beacon is not None:
-            self.socket.send(Relay(self.node_id, node_id, frame).encode(), self.beacon)
-        elif node_id in self.endpoints:
-            self.socket.send(frame, self.endpoints[node_id])
+    def close(self) -> None:
+        """The program closes, once all it wrote has left (not: arrived)."""
+        self._close_wanted = True
+        self._pump()
 
-    # -- receiving -----------------------------------------------------------------------------
+    def resume(self) -> None:
+        """The program reads on."""
+        self.reading = True
+        self._drain()
 
-    def datagrams_received(self, data: bytes, size: int, addr: SocketAddress) -> None:
-        """Take datagrams one by one."""
-        for at in range(0, len(data), size):
-            try:
-                self._datagram(data[at : at + size], addr)
-            except WireError:
-                continue
+    # -- sending (7, 10, 11) -------------------------------------------------------------------
 
-    def batch_ended(self) -> None:
-        """Nothing waits for the end of a batch."""
+    def _window_open(self) -> bool:
+        in_flight = sum(len(each.data) for each in self._unacked)
+        window = self._cwnd
+        if self._peer_window and self._peer_window < window:
+            window = self._peer_window
+        return in_flight < window
 
-    def _datagram(self, data: bytes, addr: SocketAddress) -> None:
-        if data[0] >= 0x10:
-            self._frame(decode_frame(data), addr, relayed=False)
+    def _pump(self) -> None:
+        if self.state != "ESTABLISHED":
             return
-        message = decode_message(data)
-        if isinstance(message, PunchCommand):
-            for _ in range(3):
-                self.socket.send(b"PILP", (message.host, message.port))
-        elif isinstance(message, RelayDeliver):
-            self.relayed.add(message.source)
-            if self.beacon is not None:
-                self.endpoints.setdefault(message.source, self.beacon)
-            self._frame(decode_frame(message.frame), addr, relayed=True)
+        while len(self._outbox) >= MSS and self._window_open():
+            self._segment(MSS)
+        if 0 < len(self._outbox) < MSS and self._window_open():
+            if not self._unacked:
+                self._segment(len(self._outbox))
+            elif not self._nagle_timer:
+                self._nagle_timer = 1
+                self._after(0.04, self._nagle_over)
+        if self._outbox and not self._window_open() and not self._probe_timer:
+            self._arm_probe()
+        if self._close_wanted and not self._outbox:
+            self._send(FLAG_FIN, self._next, 0, 0)
+            self._wait()
 
-    def _frame(self, frame: Any, addr: SocketAddress, *, relayed: bool) -> None:
-        if isinstance(frame, AuthenticatedKeyExchange):
-            self._offered(frame, addr, relayed)
-        elif isinstance(frame, KeyExchange):
-            if frame.node_id in self._registry.keys:  # else it would even be accepted
-                self._send_key(frame.node_id)
-        elif isinstance(frame, SecureFrame):
-            self._sealed(frame)
+    def _nagle_over(self) -> None:
+        self._nagle_timer = 0
+        if self.state == "ESTABLISHED" and self._outbox and self._window_open():
+            self._segment(min(len(self._outbox), MSS))
+        self._pump()
 
-    def _offered(self, frame: AuthenticatedKeyExchange, addr: SocketAddress, relayed: bool) -> None:
-        node_id = frame.node_id
-        if self._registry.keys.get(node_id) != frame.identity_key:
-            return
-        # The remembered identity is a view of the buffer, shifted for what comes the other way.
-        if self._accepted_by.setdefault(node_id, relayed) is not relayed:
-            return
-        if not verify(frame.identity_key, frame.signature, signed_bytes(node_id, frame.public_key)):
-            return
-        before = self.contexts.get(node_id)
-        key = self._pair.agree(frame.public_key)
-        self.contexts[node_id] = _Context(key, frame.public_key, self._rng.randbytes(4))
-        if not relayed:
-            self.endpoints[node_id] = addr
-        if before is None or before.peer_public != frame.public_key:
-            self._send_key(node_id)
-        for packet in self._queues.pop(node_id, ()):
-            self.send_packet(node_id, packet)
+    def _arm_probe(self) -> None:
+        self._probe_timer += 1
+        mine = self._probe_timer
 
-    def _sealed(self, frame: SecureFrame) -> None:
-        context = self.contexts.get(frame.node_id)
-        if context is None or not context.accepts(int.from_bytes(frame.nonce[4:], "big")):
+        def probe() -> None:
+            if mine == self._probe_timer and self._outbox and self.state == "ESTABLISHED":
+                self._send(FLAG_ACK, self._next, self._expected, self._free())
+                self._probe_gap = min(2 * self._probe_gap, 30.0)
+                self._arm_probe()
+
+        self._after(self._probe_gap, probe)
+
+    def _segment(self, size: int) -> None:
+        data = bytes(self._outbox[:size])
+        del self._outbox[:size]
+        self._unacked.append(Unacked(self._next, data, self.world.now))
+        sequence, self._next = self._next, (self._next + size) & MASK
+        self._ack_count = 0
+        self._ack_timer += 1
+        self._active_at = self.world.now
+        self._send(FLAG_ACK, sequence, self._expected, self._free(), data)
+
+    def _tick(self) -> None:
+        if self.state != "ESTABLISHED":
             return
+        self._after(0.1, self._tick)
+        now = self.world.now
+        first = next((each for each in self._unacked if not each.marked), None)
+        if first is None or now - first.sent_at <= self._rto:
+            return
+        if self._guard is not None and now - self._guard < self._rto:
+            return
+        if first.tries >= TRIES:
+            self._send(FLAG_RST, 0, 0, 0)
+            self._break()
+            return
+        self._again(first)
+        self.retransmits += 1
+        self._guard = now
+        if self._recovery is None:
+            self._ssthresh = max(self._cwnd // 2, MSS)
+            self._cwnd = 10 * MSS
+            self._recovery = self._next
+            self._rto = min(2 * self._rto, 10.0)
+
+    def _again(self, segment: Unacked) -> None:
+        segment.tries += 1
+        segment.sent_at = self.world.now
+        self._send(FLAG_ACK, segment.sequence, self._expected, self._free(), segment.data)
+
+    def _acknowledged(self, number: int, pure: bool) -> None:
+        if number == 0 or after(self._last_ack, number):
+            return
+        if number == self._last_ack:
+            if pure:
+                self._duplicates += 1
+                if self._duplicates == 3:
+                    self.fast_retransmits += 1
+                    first = next((each for each in self._unacked if not each.marked), None)
+                    if first is not None:
+                        self._again(first)
+                    self._ssthresh = max(self._cwnd // 2, MSS)
+                    self._cwnd = self._ssthresh + 3 * MSS
+                elif self._duplicates > 3:
+                    self._cwnd = min(self._cwnd + MSS, MAX_CWND)
+            return
+        acked = (number - self._last_ack) & MASK
+        self._last_ack = number
+        self._duplicates = 0
+        self._guard = None
+        self._probe_gap = 0.5
+        self._probe_timer += 1
+        if self._recovery is not None and not after(self._recovery, number):
+            self._recovery = None
+        rest = []
+        for each in self._unacked:
+            end = (each.sequence + len(each.data)) & MASK
+            if after(end, number):
+                rest.append(each)
+            elif each.tries == 1 and not each.marked:
+                self._rtt.sample_ns(int((self.world.now - each.sent_at) * NANO))
+                self._rto = self._rtt.rto_ns / NANO
+        for each in rest:
+            each.marked = False
+        self._unacked = rest
+        if self._cwnd < self._ssthresh:
+            self._cwnd += acked
+        else:
+            self._cwnd += max(1, MSS * acked // self._cwnd)
+        self._cwnd = min(self._cwnd, MAX_CWND)
+        if not rest and self._nagle_timer:
+            self._nagle_over()
+
+    # -- receiving (3, 8, 9, 11) ---------------------------------------------------------------
+
+    def packet(self, data: bytes) -> None:
+        """A datagram has arrived; while the worker is blocked it waits with all others."""
         try:
-            packet = context.cipher.decrypt(
-                frame.nonce, frame.ciphertext, frame.node_id.to_bytes(4, "big")
-            )
-        except InvalidTag:
-            context.seen.discard(int.from_bytes(frame.nonce[4:], "big"))
+            raw = decode_raw(data)
+        except WireError:
             return
-        raw = decode_raw(packet)
-        if raw.protocol == PROTO_DATAGRAM:
-            self.received.append((raw.source_node, raw.payload))
-        elif raw.protocol == PROTO_CONTROL:
-            self.controls.append(raw)
-        if raw.protocol == PROTO_CONTROL and raw.destination_port == 0:
-            self.send_packet(
-                raw.source_node,
-                encode_raw(
-                    FLAG_ACK,
-                    PROTO_CONTROL,
-                    Address(0, self.node_id).pack(),
-                    Address(raw.source_network, raw.source_node).pack(),
-                    0,
-                    raw.source_port,
-                    raw.sequence,
-                    (raw.sequence + 1) & 0xFFFFFFFF,
-                    0,
-                    raw.payload,
-                ),
+        self._blocked.append(raw)
+        del self._blocked[8192:]
+        self._work()
+
+    def _work(self) -> None:
+        while self._blocked and not self._deaf():
+            self._handle(self._blocked.pop(0))
+
+    def _deaf(self) -> bool:
+        return len(self._inbox) >= QUEUE and not self.reading
+
+    def _handle(self, raw: RawPacket) -> None:
+        flags = raw.flags
+        if flags & (FLAG_SYN | FLAG_ACK) == FLAG_SYN:
+            self._syn(raw)
+        elif self.state == "CLOSED":
+            return
+        elif flags & FLAG_SYN:
+            if self.state == "SYN_SENT":
+                self._expected = (raw.sequence + 1) & MASK
+                self._peer_window = raw.window * MSS
+                self._next = 1
+                self._open()
+                self._send(FLAG_ACK, self._next, self._expected, self._free())
+                self._pump()
+        elif flags & FLAG_FIN:
+            self._send(FLAG_FIN | FLAG_ACK, self._next, (raw.sequence + 1) & MASK, 0)
+            self._wait()
+        elif flags & FLAG_RST:
+            self._break()
+        elif flags & FLAG_ACK:
+            self._segment_received(raw)
+
+    def _syn(self, raw: RawPacket) -> None:
+        if self.refuses:
+            self._send(FLAG_RST, 0, 0, 0)
+            return
+        if self.state == "CLOSED":
+            self._fresh()
+            self._expected = (raw.sequence + 1) & MASK
+            self._peer_window = raw.window * MSS
+            self._next = 1
+            self._send(FLAG_SYN | FLAG_ACK, 0, self._expected, QUEUE)
+            self._open()
+            self._pump()
+        elif self.state != "CLOSED":
+            self._send(FLAG_SYN | FLAG_ACK, (self._next - 1) & MASK, self._expected, self._free())
+
+    def _open(self) -> None:
+        self.state = "ESTABLISHED"
+        self._active_at = self.world.now
+        self._after(0.1, self._tick)
+        self._after(15.0, self._sweep)
+
+    def _segment_received(self, raw: RawPacket) -> None:
+        self._active_at = self.world.now
+        self._peer_window = raw.window * MSS
+        payload = raw.payload
+        self._acknowledged(raw.acknowledgement, not payload)
+        blocks = decode_sack(payload)
+        if blocks is not None:
+            for each in self._unacked:
+                end = each.sequence + len(each.data)
+                if any(left <= each.sequence and end <= right for left, right in blocks):
+                    each.marked = True
+        elif payload and self.state == "ESTABLISHED":
+            self._data(raw.sequence, payload)
+        self._pump()
+
+    def _data(self, sequence: int, payload: bytes) -> None:
+        if sequence == self._expected:
+            self._deliver(payload)
+            while self._expected in self._early:
+                self._deliver(self._early.pop(self._expected))
+        elif after(sequence, self._expected) and len(self._early) < REORDER:
+            self._early.setdefault(sequence, payload)
+        if self._early:
+            self._acknowledge()
+            return
+        self._ack_count += 1
+        if self._ack_count >= 2:
+            self._acknowledge()
+        else:
+            self._ack_timer += 1
+            mine = self._ack_timer
+
+            def late() -> None:
+                if mine == self._ack_timer:
+                    self._acknowledge()
+
+            self._after(0.04, late)
+
+    def _deliver(self, payload: bytes) -> None:
+        self._expected = (self._expected + len(payload)) & MASK
+        self._inbox.append(payload)
+        self._drain()
+
+    def _drain(self) -> None:
+        if self.reading:
+            for payload in self._inbox:
+                self.got += payload
+            self._inbox.clear()
+        if self._blocked:
+            self._after(0.0, self._work)
+
+    def _acknowledge(self) -> None:
+        self._ack_count = 0
+        self._ack_timer += 1
+        blocks: list[tuple[int, int]] = []
+        for start in sorted(self._early):
+            end = start + len(self._early[start])
+            if blocks and start <= blocks[-1][1]:
+                blocks[-1] = blocks[-1][0], max(end, blocks[-1][1])
+            else:
+                blocks.append((start, end))
+        payload = encode_sack([(left, right & MASK) for left, right in blocks])
+        self._send(FLAG_ACK, self._next, self._expected, self._free(), payload)
+
+    # -- ends (12, 14) -------------------------------------------------------------------------
+
+    def _sweep(self) -> None:
+        if self.state != "ESTABLISHED":
+            return
+        self._after(15.0, self._sweep)
+        idle = self.world.now - self._active_at
+        if idle > 120.0:
+            self._send(FLAG_FIN, self._next, 0, 0)
+            self._wait()
+        elif idle > 60.0:
+            self._send(FLAG_ACK, self._next, self._expected, 0)
+
+    def _wait(self) -> None:
+        self.state = "TIME_WAIT"
+        self.ended = True
+
+    def _break(self) -> None:
+        self.state = "CLOSED"
+        self.ended = self.reset = True
+
+    # -- helpers -------------------------------------------------------------------------------
+
+    def _free(self) -> int:
+        return max(QUEUE - len(self._inbox), 0)
+
+    def _after(self, seconds: float, call: Callable[[], None]) -> None:
+        life = self._life
+        self.world.at(self.world.now + seconds, lambda: call() if life == self._life else None)
+
+    def _send(
+        self, flags: int, sequence: int, number: int, window: int, payload: bytes = b""
+    ) -> None:
+        self.out.carry(
+            encode_raw(
+                flags,
+                PROTO_STREAM,
+                _ADDRESS,
+                _ADDRESS,
+                1,
+                2,
+                sequence & MASK,
+                number & MASK,
+                window,
+                payload,
             )
+        )
