@@ -152,9 +152,9 @@ class Inbound:
         pongs, self._pongs = self._pongs, []
         for node_id, pong in pongs:
             peer = self._table.get(node_id)
-            if peer is not None and peer.session is not None:
+            if peer is not None and peer.ring.session is not None:
                 # Not as a packet of ours, for which an answer would be expected in turn.
-                peer.send_quietly(peer.session, pong, peer.ways.current)
+                peer.send_quietly(peer.ring.session, pong, peer.ways.current)
             else:
                 self._send(node_id, [pong])
         self.batch_sink()
@@ -223,13 +223,15 @@ class Inbound:
             return
         (node_id,) = _node_at(frame, 4)
         peer = self._table.get(node_id)
-        if peer is None or not peer.sessions:
+        if peer is None or not peer.ring.sessions:
             if peer is None or not peer.calling:
                 self._keying.stranger(node_id, path)
             return
         lane = self._lanes.get(frame[:12])
         sessions = [lane.session] if lane is not None else []
-        sessions += [s for s in reversed(peer.sessions) if lane is None or s is not lane.session]
+        sessions += [
+            s for s in reversed(peer.ring.sessions) if lane is None or s is not lane.session
+        ]
         for session in sessions:
             try:
                 packet, lane, newest = session.open(frame)
@@ -247,7 +249,7 @@ class Inbound:
             self._deliver(node_id, packet, SEAL_SIZE + len(packet))
             return
         self._counters["tunnel_encryption_failure"] += 1
-        peer.unopenable(path)
+        peer.offers.unopenable(path)
 
     def _plain(self, frame: bytes, path: Path) -> None:
         """A packet in the clear: only between nodes that both asked for it."""

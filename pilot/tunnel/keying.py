@@ -14,8 +14,8 @@ from pilot.crypto.identity import verify
 from pilot.crypto.keys import KeyRefused
 from pilot.tunnel.core import Core, Path
 from pilot.tunnel.identities import IdentityCache
+from pilot.tunnel.keyring import RETIRED_KEYS
 from pilot.tunnel.limits import TokenBucket
-from pilot.tunnel.peer import RETIRED_KEYS
 from pilot.tunnel.peers import PeerTable
 from pilot.wire.tunnel import AuthenticatedKeyExchange, KeyExchange, decode_frame, signed_bytes
 
@@ -68,7 +68,7 @@ class Keying:
         offer = datagram[:OFFER_SIZE]
         peer = self._table.get(node_id)
         if peer is not None and peer.last_offer == offer:
-            session = peer.find(frame.public_key)
+            session = peer.ring.find(frame.public_key)
             if session is not None:
                 peer.answer_again(session, path)  # verified once, and nothing has changed
                 return
@@ -107,29 +107,29 @@ class Keying:
                 "signature", "a key frame of node {node} is not signed by it", node=node_id
             )
             return
-        if peer is not None and len(peer.retired) > 2 * RETIRED_KEYS:
+        if peer is not None and len(peer.ring.retired) > 2 * RETIRED_KEYS:
             # It changes keys faster than it follows us to a new one of ours: start over.
             self._table.remove(peer)
         peer = self._table.make(node_id)
         if peer is None:
             return
-        if frame.public_key in peer.retired:
+        if frame.public_key in peer.ring.retired:
             core.counters["stale_keys"] += 1
             if peer.state != "lost":
                 return
             peer.start_over()
-        session = peer.find(frame.public_key)
+        session = peer.ring.find(frame.public_key)
         if session is not None:
             peer.last_offer = offer
             peer.answer_again(session, path)
             return
         try:
-            session = peer.make_session(frame.public_key, path)
+            session = peer.ring.make(frame.public_key, path)
         except KeyRefused:
             core.counters["low_order"] += 1
             return
         peer.last_offer = offer
-        peer.answer(path)  # before anything that is sealed with the new key
+        peer.offers.send(path)  # before anything that is sealed with the new key
         peer.life.offered(session)
 
     def asked(self, datagram: bytes) -> None:
@@ -145,7 +145,7 @@ class Keying:
         self._core.counters["anonymous_offers"] += 1
         peer = self._table.get(frame.node_id)
         if peer is not None and peer.ways.addr is not None:
-            peer.remind()
+            peer.offers.remind(peer.ways.current)
 
     def stranger(self, node_id: int, path: Path) -> None:
         """

@@ -49,7 +49,7 @@ class PeerTable:
         """Let go of whoever we have least use for: never proved a key, not sent to for longest."""
 
         def use(peer: Peer) -> tuple[bool, float]:
-            return peer.session is not None and peer.session.confirmed, peer.wanted_at
+            return peer.ring.confirmed, peer.wanted_at
 
         spare = min(self._peers.values(), key=use)
         proved, wanted_at = use(spare)

@@ -95,7 +95,7 @@ class Reaching:
             return succeed(None)
         peer = self._table.get(node_id)
         if peer is not None and peer.ways.addr is not None:
-            if self._encrypt and peer.session is None:
+            if self._encrypt and peer.ring.session is None:
                 peer.life.wanted()
             if not peer.ways.verified and peer.ways.registered is None:
                 # All we have is where a key frame came from, which anybody can have replayed.
@@ -172,7 +172,7 @@ class Reaching:
             self._core.emit("tunnel.peer_added", data)
         if not neighbour:
             self._beacon.request_punch(node_id)
-        if self._encrypt and peer.session is None:
+        if self._encrypt and peer.ring.session is None:
             peer.life.wanted()
         else:
             self.flush(peer)

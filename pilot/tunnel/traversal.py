@@ -187,6 +187,6 @@ class BeaconClient:
         for node_id, at in self._requested.items():
             peer = self._table.get(node_id)
             if peer is not None and core.now() - at < core.config.punch_window:
-                pairs[peer.own.public] = peer.own
+                pairs[peer.ring.own.public] = peer.ring.own
         for pair in pairs.values():
             core.send(core.key_frame(pair), target, 0)

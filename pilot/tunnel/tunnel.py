@@ -221,7 +221,11 @@ class Tunnel:
         if not packets:
             return
         peer = self._get_peer(node_id)
-        if peer is None or (session := peer.session) is None or (addr := peer.ways.addr) is None:
+        if (
+            peer is None
+            or (session := peer.ring.session) is None
+            or (addr := peer.ways.addr) is None
+        ):
             self._send_otherwise(node_id, peer, packets)
             return
         try:
@@ -386,8 +390,8 @@ class Tunnel:
             {
                 "node_id": peer.node_id,
                 "endpoint": format_endpoint(peer.ways.addr) if peer.ways.addr else "",
-                "encrypted": peer.session is not None,
-                "authenticated": peer.session is not None,
+                "encrypted": peer.ring.session is not None,
+                "authenticated": peer.ring.session is not None,
                 "relay": peer.ways.relay,
                 "state": peer.state,
             }

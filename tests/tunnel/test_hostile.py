@@ -307,7 +307,7 @@ def test_a_peer_that_changes_keys_without_end(world: World) -> None:
         world.run(0.5)
     peer = a.tunnel._table.get(B)
     assert peer is not None
-    assert len(peer.sessions) <= 4
+    assert len(peer.ring.sessions) <= 4
     assert len(a.tunnel._core.lanes) <= 64
     still_talking(world, a, b)
 
@@ -402,8 +402,8 @@ def test_a_counter_near_the_end_gets_a_new_key(world: World) -> None:
     """Whatever happens, no counter is ever used twice under one key."""
     a, b = acquainted(world)
     peer = a.tunnel._table.get(B)
-    assert peer is not None and peer.session is not None
-    peer.session.sent = (1 << 48) - 2
+    assert peer is not None and peer.ring.session is not None
+    peer.ring.session.sent = (1 << 48) - 2
     for number in range(10):
         a.send(B, b"%d" % number)
         world.run(0.5)
