@@ -8,7 +8,8 @@ It takes a step when a key is wanted, offered, confirmed or missed: never for a 
     - rekeying: a new session is on trial, the old one goes on until the new one is confirmed.
     - lost: the peer has fallen silent; key frames go out, the old session is still tried.
 
-@see: protocol notes, I{Recommended behaviour that stays compatible}; drawn in C{docs/state-machines.md}.
+@see: protocol notes, I{Recommended behaviour that stays compatible}; drawn in
+    C{docs/state-machines.md}.
 """
 
 from __future__ import annotations
