@@ -20,6 +20,7 @@ from pilot.daemon.lockfile import LockFile
 from pilot.daemon.loopback import LoopbackRendezvous
 from pilot.daemon.settings import DaemonSettings, account_path
 from pilot.daemon.socketfile import is_alive
+from pilot.daemon.webhooks import Webhooks
 from pilot.errors import AlreadyExists, InvalidArgument, PilotError
 from pilot.node.node import PilotNode
 from pilot.node.ports import PortLimits
@@ -85,20 +86,29 @@ class DaemonService(MultiService):
                 "TLS to the registry needs its certificate's fingerprint",
                 hint="give --registry-fingerprint, the SHA-256 that the registry logs at its start",
             )
+        identity = self._identity()
+        # Before the node, so that it stops after it and can tell of the node's end.
+        webhooks = Webhooks(self._reactor, self._node_id, settings.webhook)
+        webhooks.setServiceParent(self)
         self._nodes = nodes = NodeService(
             self._reactor,
             node_settings(settings, registry, beacon),
-            self._identity(),
+            identity,
             settings.identity and settings.identity.with_name("trust.json"),
+            on_event=webhooks.emit,
         )
+        nodes.node.parts.report.sections["webhook"] = webhooks.statistics
         nodes.setServiceParent(self)
         await nodes.started
         for port, factory in built_in_services(settings):
             await nodes.node.listen(port, factory)
-        server = IpcServer(nodes.node, self._reactor)
+        server = IpcServer(nodes.node, self._reactor, set_webhook=webhooks.set_webhook)
         ControlSocketService(self._reactor, settings.socket, server).setServiceParent(self)
         if settings.embedded:
             self._watching.start(LOOPBACK_INTERVAL, now=False)
+
+    def _node_id(self) -> int | None:
+        return None if self._nodes is None else self._nodes.parts.registry.node_id
 
     async def _watch_loopback(self) -> None:
         """The daemon that ran the rendezvous may have left; then this one runs it from now on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -14,12 +15,17 @@ if TYPE_CHECKING:
 
 
 class Report:
-    """Collects the counters of all parts (protocol notes, I{Info}, I{Health})."""
+    """
+    Collects the counters of all parts (protocol notes, I{Info}, I{Health}).
+
+    @ivar sections: what others add to the info reply: its key, and what gives the value.
+    """
 
     def __init__(self, clock: IReactorTime, parts: NodeParts) -> None:
         self._clock = clock
         self._parts = parts
         self._started = clock.seconds()
+        self.sections: dict[str, Callable[[], Any]] = {}
 
     def info(self) -> dict[str, Any]:
         """
@@ -55,6 +61,7 @@ class Report:
             "tags": parts.profile.tags or [],
             "registry_connected": parts.registration.connected,
             "refused": self.refused(),
+            **{name: section() for name, section in self.sections.items()},
         }
 
     def health(self) -> dict[str, Any]:

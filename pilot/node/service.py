@@ -50,7 +50,7 @@ log = Logger()
 #: Seconds between looks whether memberships and port policies have changed.
 NETWORKS_INTERVAL = 300.0
 
-EventListener = Callable[[str, dict[str, Any]], None]
+EventListener = Callable[[str, dict[str, Any] | None], None]
 
 
 class NodeParts:
@@ -257,6 +257,8 @@ class NodeService(Service):
         # take it out of its networks for good, so there a member leaves without a word.
         keeps = parts.registry.notified or not parts.networks.own
         await parts.registration.stop(deregister=keeps)
+        if keeps and parts.registration.started:
+            self._on_event("node.deregistered", None)
         parts.registry.close()
         parts.tunnel.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor as _reactor
 from twisted.internet.task import deferLater
+from twisted.web.resource import Resource
+from twisted.web.server import Site
 
 from pilot.client.remote import connect_node
 from pilot.daemon import service as service_module
@@ -106,3 +109,29 @@ async def test_services_that_are_switched_off_leave_their_port_closed(
     await service.started
     assert 7 not in list(service.node.parts.ports)
     await stopped(service)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_webhook_hears_of_the_node_from_its_start_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[dict[str, Any]] = []
+
+    class Sink(Resource):
+        isLeaf = True
+
+        def render_POST(self, request: Any) -> bytes:
+            heard.append(json.loads(request.content.read()))
+            return b""
+
+    port = reactor.listenTCP(0, Site(Sink()), interface="127.0.0.1")
+    url = f"http://127.0.0.1:{port.getHost().port}/hook"
+    service = daemon(tmp_path / "a", places(), monkeypatch, webhook=url)
+    service.startService()
+    await service.started
+    assert (await service.node.info())["webhook"]["events"] >= 1
+    await stopped(service)
+    assert [event["event"] for event in heard] == ["node.registered", "node.deregistered"]
+    assert heard[0]["node_id"] == 1 and "data" not in heard[1]
+    await port.stopListening()
+    await deferLater(reactor, 0.05)
