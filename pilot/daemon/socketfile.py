@@ -148,12 +148,14 @@ def is_alive(path: str) -> bool:
 
     @return: False only when it is certain that nobody does.
     @raise ConnectionFailed: the path may not be asked.
+    @raise InvalidArgument: the path is too long for a socket.
     """
+    _check_length(path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(PROBE_TIMEOUT)
         try:
             probe.connect(path)
-        except (ConnectionRefusedError, FileNotFoundError):
+        except (ConnectionRefusedError, FileNotFoundError, NotADirectoryError):
             return False
         except PermissionError as error:
             raise ConnectionFailed(

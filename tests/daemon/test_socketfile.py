@@ -167,11 +167,14 @@ def test_a_path_too_long_says_so(tmp_path: Path) -> None:
     path = str(tmp_path / ("x" * MAX_PATH))
     with pytest.raises(InvalidArgument, match="is too long"):
         SocketFile(path).claim()
+    with pytest.raises(InvalidArgument, match="is too long"):
+        is_alive(path)
     assert os.listdir(tmp_path) == []
 
 
 def test_a_path_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
+    assert not is_alive(str(tmp_path / "file" / "s"))
     with pytest.raises(InvalidArgument, match="cannot open the control socket") as caught:
         SocketFile(str(tmp_path / "file" / "s")).claim()
     assert caught.value.hint == "choose another path with --socket"
