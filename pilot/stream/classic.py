@@ -191,11 +191,17 @@ class Classic:
         ]
 
     def pull(self, now: float, attempt: int) -> list[Segment]:
-        """@return: what makes a reference sender repeat its first missing segment, again and again."""
+        """
+        @param attempt: how often that was tried for this hole.
+        @return: what makes a reference sender repeat its first missing segment once more.
+        """
         first, *_ = self.acknowledge(now)
         number = (self._rx.next + attempt) & MASK
+        blocks = [first._replace(acknowledgement=number)] * bool(first.payload)
         plain = first._replace(acknowledgement=number, payload=b"")
-        return [first._replace(acknowledgement=number)] * bool(first.payload) + [plain] * DUPLICATES
+        # A number that is new to the peer begins its count, and does not count itself.
+        fresh = 1 if attempt and not blocks else 0
+        return blocks + [plain] * (DUPLICATES + fresh)
 
     def question(self, now: float) -> list[Segment]:
         """
