@@ -330,6 +330,8 @@ class RegistryLink:
             self._away_since = now
         if self._away_too_long():
             self._fail_all(f"the registry {self._name} cannot be reached: {because}")
+        if self._closed or self._retry is not None or self._connecting is not None:
+            return  # whoever heard of it has hung up, or has asked again
         if self._waiting or self._ever_connected:
             delay = self._delay * self._rng.uniform(1.0, 1.5)
             self._delay = min(RETRY_MOST, self._delay * 2)

@@ -48,6 +48,7 @@ class World:
         directory = Directory(self.internet.seconds(), verify)
         self.registry = RegistryFactory(self.internet, directory, MemoryStore())
         self.registry.start()
+        self._registry_stopped = False
         self.internet.servers[REGISTRY] = self.registry
 
     def registry_dies(self, *, forgets: bool) -> None:
@@ -59,6 +60,7 @@ class World:
 
     def stop_registry(self) -> None:
         """End the registry's own timers."""
+        self._registry_stopped = True
         self.wait(self.registry.stop())
 
     def registry_returns(self) -> None:
@@ -125,7 +127,7 @@ class World:
         for name, service in self.services.items():
             if service.running:
                 self.stop(name)
-        if REGISTRY in self.internet.servers:
+        if not self._registry_stopped:
             self.stop_registry()
         self.internet.run(1.0)  # whatever is on the way arrives nowhere
         left = self.internet.getDelayedCalls()
