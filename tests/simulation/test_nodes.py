@@ -1,4 +1,4 @@
-"""Seeded bad weather for whole nodes: a transfer arrives whole, or fails with a reason; never hangs."""
+"""Bad weather for whole nodes, by seed: a transfer arrives whole or fails, and never hangs."""
 
 from __future__ import annotations
 
