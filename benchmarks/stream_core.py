@@ -1,9 +1,9 @@
 """What one segment costs in the stream itself: no socket, no cipher, no reactor.
 
-Run it as C{python benchmarks/stream_core.py}.  Two connections are wired back to back; every figure is
-CPU time on one side only.  "sent" is the way out of a segment (cut from the buffer, put under way) plus
-its share of the acknowledgement that settles it; "received" is its way in, plus its share of taking
-the data and of building the acknowledgement.
+Run it as C{python benchmarks/stream_core.py}.  Two connections are wired back to back; every
+figure is CPU time on one side only.  "sent" is the way out of a segment (cut from the buffer, put
+under way) plus its share of the acknowledgement that settles it; "received" is its way in, plus
+its share of taking the data and of building the acknowledgement.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def measure(modern: bool, limit: int, segments: int) -> tuple[float, float]:
 def main() -> None:
     """Print the table."""
     print(f"{'dialect':9}{'packet':>8}{'sent':>10}{'received':>10}   microseconds a segment")
-    for modern, limit in ((True, 1130), (True, 16_384), (True, 65_000), (False, 1130), (False, 4096)):
+    cases = ((True, 1130), (True, 16_384), (True, 65_000), (False, 1130), (False, 4096))
+    for modern, limit in cases:
         count = SEGMENTS if limit < 10_000 else SEGMENTS // 10
         runs = [measure(modern, limit, count) for _ in range(3)]
         sent, received = min(run[0] for run in runs), min(run[1] for run in runs)

@@ -1,10 +1,11 @@
 """How a connection ends, in each dialect.
 
-Modern: a FIN takes a place in the order of the bytes, is repeated like them, and ends one direction.
+Modern: a FIN takes a place in the order of the bytes, is repeated like them, and ends one
+direction.
 
-Classic: a FIN ends both directions at once, is not ordered with the data, and its answer looks like a
-FIN itself.  So ours waits until everything is acknowledged and the program reads no more; the peer's is
-believed only when everything before it is here; and an answer is never answered.
+Classic: a FIN ends both directions at once, is not ordered with the data, and its answer looks
+like a FIN itself.  So ours waits until everything is acknowledged and the program reads no more;
+the peer's is believed only when everything before it is here; and an answer is never answered.
 
 @see: protocol notes, I{Closing}, I{How to behave}, I{The modern dialect}.
 """
@@ -127,7 +128,7 @@ class OrderedClosing:
             self._break_off(CloseCause.ABORTED, "the peer goes on sending to a closed stream")
 
     def linger(self, now: float) -> None:
-        """The peer may still repeat what we have: stay and answer, from now on for the full time."""
+        """The peer may still repeat what we have: stay and answer, for the full time anew."""
         if self._life.state == State.TIME_WAIT:
             self.due = now + self._config.time_wait
 
@@ -270,7 +271,7 @@ class ClassicClosing:
         self.linger(now)
 
     def linger(self, now: float) -> None:
-        """The peer may still repeat what we have: stay and answer, from now on for the full time."""
+        """The peer may still repeat what we have: stay and answer, for the full time anew."""
         if self._life.state == State.TIME_WAIT:
             self.due = now + self._config.time_wait
 
@@ -314,8 +315,8 @@ class ClassicClosing:
         Make a reference node, which has stopped its timers, repeat what we miss.
 
         It repeats its first missing segment at the third plain duplicate, but only once for an
-        acknowledgement number.  If that did not help, a number inside the missing segment starts the
-        count again; it settles nothing, since only segments covered whole are settled.
+        acknowledgement number.  If that did not help, a number inside the missing segment starts
+        the count again; it settles nothing, since only segments covered whole are settled.
         """
         rx = self._rx
         if rx.next != self._pulled_next:

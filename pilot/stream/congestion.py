@@ -1,9 +1,9 @@
 """How much may be under way: slow start, CUBIC, and a second look at what a loss means.
 
-CUBIC takes every loss for congestion.  On a path that loses packets for other reasons it starves, so a
-loss is judged first: it counts as congestion when round trips have grown with it (a queue has built up)
-or when a good part of a whole window was lost (no queue, but a policer or a small buffer).  Stray losses
-are repaired without slowing down.
+CUBIC takes every loss for congestion.  On a path that loses packets for other reasons it starves,
+so a loss is judged first: it counts as congestion when round trips have grown with it (a queue
+has built up) or when a good part of a whole window was lost (no queue, but a policer or a small
+buffer).  Stray losses are repaired without slowing down.
 
 @see: RFC 9438 (CUBIC), RFC 9406 (leaving slow start when the delay grows).
 """

@@ -1,8 +1,8 @@
 """One connection: the way into the stream for a shell that has a clock and a way to send.
 
-The shell hands in what arrives (L{Connection.segment_received}, for a whole batch), then settles once:
-takes events and data, and sends what L{Connection.transmit} gives it.  It calls L{Connection.wake} when
-L{Connection.deadline} has come; early and late are both harmless.
+The shell hands in what arrives (L{Connection.segment_received}, for a whole batch), then settles
+once: takes events and data, and sends what L{Connection.transmit} gives it.  It calls
+L{Connection.wake} when L{Connection.deadline} has come; early and late are both harmless.
 
 @see: protocol notes, I{How a compatible implementation should behave} and I{The modern dialect}.
 """
@@ -423,6 +423,8 @@ class Connection:
                 return
         if self._reply_wanted:
             self._reply(out, now)
+        if tx.probes:
+            tx.encourage(self._heard)
         told = False
         if rx.ranges and rx.ack_now:
             out += dialect.acknowledge(now)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
 
 
 class State:
@@ -28,11 +28,13 @@ class CloseCause(Enum):
     ABORTED = "aborted"
 
 
-class Established(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Established:
     """Both ends know of the connection; data may flow."""
 
 
-class PeerFinished(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class PeerFinished:
     """
     Nothing more will come: everything the peer sent before its end was delivered.
 
@@ -41,7 +43,8 @@ class PeerFinished(NamedTuple):
     """
 
 
-class Closed(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Closed:
     """
     The connection is over and may be forgotten.
 

@@ -1,11 +1,11 @@
 """What is under way: the segments sent and not acknowledged yet, and which of them are lost.
 
 Segments lie in parallel lists, ordered by position and without gaps, so that the common case (an
-acknowledgement covers a run of them) is a bisection and a few slice deletions, whatever the length of
-the run.  A segment keeps its boundaries for ever: it is repeated exactly as it was cut.
+acknowledgement covers a run of them) is a bisection and a few slice deletions, whatever the
+length of the run.  A segment keeps its boundaries for ever: it is repeated exactly as it was cut.
 
-Losses are found the way of RACK (RFC 8985): what was sent before something that has arrived is lost,
-at once while the path keeps the order, a little later on a path that was seen to change it.
+Losses are found the way of RACK (RFC 8985): what was sent before something that has arrived is
+lost, at once while the path keeps the order, a little later on a path that was seen to change it.
 """
 
 from __future__ import annotations

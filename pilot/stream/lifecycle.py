@@ -1,7 +1,8 @@
 """The life of a connection as a state machine: opening, the two ends, and what follows them.
 
-It is asked a handful of times in a connection's life, never for a segment.  One machine serves both
-dialects: in the modern one each direction ends by itself, in the classic one a single FIN ends both.
+It is asked a handful of times in a connection's life, never for a segment.  One machine serves
+both dialects: in the modern one each direction ends by itself, in the classic one a single FIN
+ends both.
 
 @see: protocol notes, I{States}; drawn in C{docs/architecture.md}.
 """

@@ -1,8 +1,8 @@
 """The modern dialect, between nodes of this implementation.
 
 Every packet after the handshake begins its payload with a block of options, so that data and
-acknowledgements cannot be confused, every acknowledgement shows a round trip, windows count bytes and
-the FIN has its place in the order.
+acknowledgements cannot be confused, every acknowledgement shows a round trip, windows count bytes
+and the FIN has its place in the order.
 
 @see: protocol notes, I{The modern dialect}.
 """
@@ -157,7 +157,7 @@ class Modern:
             tx.persist_due = None
 
     def _sent_at(self, echo: int, now: float) -> float | None:
-        """@return: when the packet that the peer answers was sent, not counting the time it was held."""
+        """@return: when the packet that the peer answers was sent, less the time it was held."""
         elapsed = (self._clock(now) - echo) & MASK
         if elapsed >= HALF:
             elapsed = 0  # the peer's clock ran a little faster while it held the timestamp

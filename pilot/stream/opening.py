@@ -77,7 +77,7 @@ class Dialing:
     )
 
     def __init__(self, config: StreamConfig, number: int, clock_start: int | None, now: float):
-        """@param clock_start: start of our timestamps; None makes no offer of the modern dialect."""
+        """@param clock_start: start of our timestamps; None to offer no modern dialect."""
         self._config = config
         self._number = number
         self._offer = clock_start

@@ -1,8 +1,8 @@
 """The receiving half: puts segments in order, keeps what came early, and knows what to acknowledge.
 
-A segment that arrives in order is handed over as it is; only overlaps are trimmed.  What came early
-lies in a dictionary by position beside a sorted list of the ranges it covers, which is what selective
-acknowledgements are made of.
+A segment that arrives in order is handed over as it is; only overlaps are trimmed.  What came
+early lies in a dictionary by position beside a sorted list of the ranges it covers, which is what
+selective acknowledgements are made of.
 """
 
 from __future__ import annotations

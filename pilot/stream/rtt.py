@@ -1,7 +1,7 @@
 """Round-trip times and the retransmission timeout that follows from them.
 
-Whole nanoseconds and truncating divisions, so that the figures agree with the reference's to the last
-digit (protocol notes, I{RTO}; golden vectors C{stream_rules.json}).
+Whole nanoseconds and truncating divisions, so that the figures agree with the reference's to the
+last digit (protocol notes, I{RTO}; golden vectors C{stream_rules.json}).
 """
 
 from __future__ import annotations

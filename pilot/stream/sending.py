@@ -1,7 +1,8 @@
 """The sending half: what may leave when, and what has to leave again.
 
 It joins the send buffer, the segments under way, the congestion window and the timers that guard
-against silence.  It is the same in both dialects; they set its limits and put the words on the wire.
+against silence.  It is the same in both dialects; they set its limits and put the words on the
+wire.
 """
 
 from __future__ import annotations
@@ -163,8 +164,6 @@ class Sender:
                 flight.mark(begin, end, now, echo, smallest)
         fresh = flight.delivered - delivered
         if not (advanced or fresh):
-            if self.probes > TAIL_PROBES + 1:
-                self.probes = TAIL_PROBES + 1  # the peer is there after all: ask again soon
             return True
         self.progress_at = self._timer_base = now
         self.probes = 0
@@ -431,6 +430,11 @@ class Sender:
             self.question_due = True
             self._persist_gap = min(2 * self._persist_gap, PERSIST_MAX)
             self.persist_due = now + self._persist_gap
+
+    def encourage(self, heard_at: float) -> None:
+        """The peer was heard: after a long silence, ask again soon."""
+        if self.probes > TAIL_PROBES + 1 and heard_at > self._timer_base:
+            self.probes = TAIL_PROBES + 1
 
     def stood_still(self, late: float) -> None:
         """Nobody looked for C{late} seconds: the timers begin anew from where they were."""

@@ -1,6 +1,7 @@
-"""The options of the modern stream: the offer in a SYN, and the block that begins every later payload.
+"""The options of the modern stream: the offer in a SYN, the block in front of later payloads.
 
-Towards peers that do not know it the offer is invisible: the reference ignores the payload of a SYN.
+Towards peers that do not know it the offer is invisible: the reference ignores the payload of a
+SYN.
 
 @see: protocol notes, I{The modern dialect}.
 """

@@ -1,7 +1,7 @@
 """A reference node's end of a stream, as the protocol notes describe it, weaknesses included.
 
-It is written from the notes alone, to play the other side in tests: what it does wrong, a real peer does
-wrong, too.  Section numbers refer to the notes on the stream.
+It is written from the notes alone, to play the other side in tests: what it does wrong, a real
+peer does wrong, too.  Section numbers refer to the notes on the stream.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Two bare connections over a bad link, in virtual time: no reactor, no sockets, one seed decides.
 
-The shell around each connection does what the node does, one turn at a time: hand in what arrived, take
-events and data, send, sleep until the deadline.
+The shell around each connection does what the node does, one turn at a time: hand in what
+arrived, take events and data, send, sleep until the deadline.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -96,7 +97,7 @@ def test_a_segment_keeps_its_boundaries_for_ever(limits: list[int], seed: int) -
             ours.ack((start - ours.first) & MASK)
     # ... and they lie end to end.
     offsets = sorted(((start - ours.first) & MASK, size) for start, size in seen.items())
-    assert all(a + size == b for (a, size), (b, _) in zip(offsets, offsets[1:], strict=False))
+    assert all(a + size == b for (a, size), (b, _) in pairwise(offsets))
 
 
 def test_writes_of_one_turn_leave_together() -> None:

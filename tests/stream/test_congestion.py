@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from pilot.stream.congestion import BETA, Congestion
 
 SEGMENT = 1000
@@ -69,7 +71,7 @@ def test_congestion_takes_a_third_and_cubic_returns_to_the_peak() -> None:
         now += RTT
     assert now < 60
     assert windows == sorted(windows)
-    steps = [b - a for a, b in zip(windows, windows[1:], strict=False)]
+    steps = [b - a for a, b in pairwise(windows)]
     assert steps[0] > steps[-2]  # concave: quick at first, careful near the peak
 
 

@@ -37,7 +37,7 @@ def check(flight: Flight) -> None:
     assert count == len(flight.marks) == len(flight.tries)
     ends = [*flight.starts[1:], flight.next][:count]
     sizes = [end - start for start, end in zip(flight.starts, ends, strict=True)]
-    by_mark = {mark: 0 for mark in (IN_FLIGHT, ARRIVED, LOST)}
+    by_mark = dict.fromkeys((IN_FLIGHT, ARRIVED, LOST), 0)
     for size, mark in zip(sizes, flight.marks, strict=True):
         by_mark[mark] += size
     assert flight.pipe == by_mark[IN_FLIGHT]

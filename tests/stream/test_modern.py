@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pilot.stream.config import StreamConfig
 from pilot.stream.connection import Segment
-from pilot.stream.events import Closed, CloseCause, PeerFinished
+from pilot.stream.events import CloseCause, Closed, PeerFinished
 from pilot.stream.modern import scale_for
 from pilot.wire.options import PLAIN_SIZE, TIMES, decode_block
 from tests.stream.wiring import ACK, FIN, RST, Duo, nothing

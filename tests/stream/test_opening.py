@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pilot.stream.config import StreamConfig
 from pilot.stream.connection import Connection, Segment
-from pilot.stream.events import Closed, CloseCause, Established
+from pilot.stream.events import CloseCause, Closed, Established
 from pilot.stream.opening import REFERENCE_AHEAD, initial_number, true_number
 from pilot.wire.options import MAGIC
 from tests.golden import golden

@@ -51,7 +51,7 @@ segments = st.lists(
 
 @given(segments=segments, first=st.sampled_from((1, 0xFFFFFF80, 0xFFFFFFFF)))
 def test_any_cut_of_the_bytes_gives_the_bytes(segments: list[tuple[int, int]], first: int) -> None:
-    """Overlapping, repeated and shifted pieces in any order: the result is what a set would give."""
+    """Overlapping, repeated, shifted pieces in any order: what a set would give."""
     rx = Receiver(first, 1 << 20)
     have: set[int] = set()
     for start, size in segments:
