@@ -397,6 +397,21 @@ COMMANDS: tuple[Command, ...] = (
         "webhook, applied",
         "have nobody told any more",
     ),
+    # Publish and subscribe.
+    Command(
+        "publish",
+        "pilot.ctl.pubsub:publish",
+        (_TARGET, "<topic>", "--data <message>"),
+        "target, topic, bytes",
+        "publish an event at a node",
+    ),
+    Command(
+        "subscribe",
+        "pilot.ctl.pubsub:subscribe",
+        (_TARGET, "<topic>", _COUNT, _TIMEOUT),
+        "events [{topic, data, bytes}], timeout (bool). Unbounded: NDJSON per line",
+        "show the events that are published at a node",
+    ),
 )
 
 

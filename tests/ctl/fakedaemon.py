@@ -62,9 +62,11 @@ class FakeDaemon:
         for each in (self._listener, *self._connections):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
-            each.close()
+        # What a client wrote before it left is still read: sockets are closed last.
         for thread in self._threads:
             thread.join(5)
+        for each in (self._listener, *self._connections):
+            each.close()
         shutil.rmtree(self._directory)
 
     def push(self, *frames: Frame) -> None:
@@ -102,7 +104,8 @@ class FakeDaemon:
                 for command, payload in decoder.feed(data):
                     self.received.append((command, payload))
                     frames = self._answer(command, payload)
-                    connection.sendall(b"".join(encode_frame(*frame) for frame in frames))
+                    with contextlib.suppress(OSError):  # the client has left
+                        connection.sendall(b"".join(encode_frame(*frame) for frame in frames))
         except OSError:
             return
 
