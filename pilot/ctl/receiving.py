@@ -93,10 +93,12 @@ class Receiver:
             message["error"] = incoming.error
             self._call.console.progress(f"error: {printable(incoming.error)}")
         else:
-            message["data"] = as_text(incoming.data)
-            message["bytes"] = len(incoming.data)
-            if not self._call.console.json:
-                self._call.console.payload(incoming.data, end=b"\n")
+            data = bytes(incoming.data)
+            if self._call.console.json:
+                message["data"] = as_text(data)
+            else:
+                self._call.console.payload(data, end=b"\n")
+            message["bytes"] = len(data)
         self._messages.append(message)
 
 
@@ -112,7 +114,7 @@ class Incoming:
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
-        self.data = b""
+        self.data = bytearray()
         self.error: str | None = "nothing came"
         self.quiet: Deadline | None = None
 
@@ -124,17 +126,15 @@ class Incoming:
         @return: whether that is the message.
         """
         first = not self.data
-        pieces: list[bytes] = []
-        ended = False
+        came = ended = False
         while self.stream.readable and not ended:
             try:
                 piece = self.stream.receive(0.0)
             except ConnectionFailed as error:
                 self.error = error.message
                 return True
-            ended = not piece
-            pieces.append(piece)
-        self.data += b"".join(pieces)
+            came, ended = True, not piece
+            self.data += piece
         if self.data:
             self.error = None
         elif ended:
@@ -143,7 +143,7 @@ class Incoming:
             return True
         if first and 0 < len(self.data) <= LONGEST_SHORT_PIECE:
             return True
-        if pieces:
+        if came:
             self.quiet = Deadline(QUIET)
         return bool(self.data) and (now or (self.quiet is not None and self.quiet.over()))
 

@@ -71,6 +71,14 @@ def test_people_see_text(serve: Any, run: Run) -> None:
     assert (outcome.status, outcome.out, outcome.err) == (0, "grüße\n", "error: EOF\n")
 
 
+def test_people_get_every_byte(serve: Any, run: Run) -> None:
+    """What is no text goes to a file or a pipe as it came."""
+    content = bytes(range(256)) * 8
+    with serve(accepted(1), data(1, content), ended(1)):
+        outcome = run("recv", "5001")
+    assert outcome.raw == content + b"\n"
+
+
 def test_long_message(serve: Any, run: Run) -> None:
     """A message of many segments is one message, with or without an end of its stream."""
     pieces = [data(1, b"x" * 4096) for _ in range(20)]
