@@ -104,7 +104,11 @@ class TestFraming:
         st.dictionaries(
             st.sampled_from(FIELDS),
             st.recursive(
-                st.none() | st.booleans() | st.floats(allow_nan=False) | st.text() | st.integers(),
+                st.none()
+                | st.booleans()
+                | st.floats(allow_nan=False, allow_infinity=False)
+                | st.text()
+                | st.integers(),
                 lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
                 max_leaves=4,
             ),
