@@ -33,7 +33,6 @@ class IpcServer(Factory):
     @ivar streams: the open streams that belong to some client, by number.
     @ivar refused: how often each named limit turned somebody away or dropped something.
     @ivar set_webhook: takes a checked URL, C{""} for none; None when there are no webhooks.
-    @ivar webhook_statistics: what the Info reply tells of them.
     """
 
     noisy = False
@@ -45,11 +44,9 @@ class IpcServer(Factory):
         limits: IpcLimits | None = None,
         *,
         set_webhook: Callable[[str], Awaitable[None]] | None = None,
-        webhook_statistics: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
         self.node = node
         self.set_webhook = set_webhook
-        self.webhook_statistics = webhook_statistics
         self.streams: dict[int, IpcStream] = {}
         self.refused: Counter[str] = Counter()
         self._clock = clock

@@ -40,8 +40,6 @@ def error_text(error: PilotError) -> str:
 async def _info(server: IpcServer, payload: bytes) -> bytes:
     reply = dict(await server.node.info())
     reply["refused"] = {**reply.get("refused", {}), **server.refused}
-    if server.webhook_statistics is not None:
-        reply["webhook"] = server.webhook_statistics()
     encoded = encode_json(reply)
     while len(encoded) >= MAX_FRAME and (reply["conn_list"] or reply["peer_list"]):
         # A longer frame would end the client's connection; the totals beside the lists stay true.
