@@ -312,7 +312,7 @@ class Connection:
         # The reference resets with zeros throughout; other numbers have to fit.
         rx = self._rx
         position = unwrap(sequence, rx.next)
-        fits = rx.next <= position <= rx.next + max(rx.room, 1)
+        fits = rx.next <= position <= rx.next + rx.room + LARGEST_SEGMENT
         if not fits and (sequence or acknowledgement):
             self.ignored += 1
         elif self._closing is None or not self._closing.peer_left(now):
