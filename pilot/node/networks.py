@@ -53,11 +53,7 @@ class Networks:
 
     async def members(self, network: int) -> list[int]:
         """@return: node ids of the members of C{network}; fails as the registry client does."""
-        answer = await self._registry.list_nodes(network)
-        nodes = answer.get("nodes")
-        if not isinstance(nodes, list):
-            return []
-        return [n["node_id"] for n in nodes if isinstance(n, dict) and "node_id" in n]
+        return member_ids(await self._registry.list_nodes(network))
 
     def entries(self, node_id: int) -> list[dict[str, Any]] | None:
         """@return: C{networks} of the info reply: null when in none but the backbone."""
@@ -74,3 +70,11 @@ class Networks:
         except PilotError:
             return self._allowed_ports.get(network, frozenset())
         return frozenset(ports) if isinstance(ports, list) else frozenset()
+
+
+def member_ids(answer: dict[str, Any]) -> list[int]:
+    """@return: the node ids in a C{list_nodes} reply."""
+    nodes = answer.get("nodes")
+    if not isinstance(nodes, list):
+        return []
+    return [n["node_id"] for n in nodes if isinstance(n, dict) and "node_id" in n]

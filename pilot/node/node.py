@@ -11,9 +11,16 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from pilot.address import Address, SocketAddress
-from pilot.errors import AddressError, ConnectionFailed, InvalidArgument, PilotError
+from pilot.errors import (
+    AddressError,
+    ConnectionFailed,
+    InvalidArgument,
+    PilotError,
+    RegistryError,
+)
 from pilot.interfaces import IPilotNode
 from pilot.node.listening import ListeningPort
+from pilot.node.networks import member_ids
 from pilot.node.streamaddress import PilotStreamAddress
 
 if TYPE_CHECKING:
@@ -218,8 +225,27 @@ class PilotNode:
         return self._changing(lambda: self.parts.registry.leave_network(network))
 
     def network_members(self, network: int) -> Deferred[dict[str, Any]]:
-        """@return: Deferred of the members of a network."""
-        return self.parts.registry.list_nodes(network)
+        """
+        Ask who is in a network, and notice if this node has come in or left by somebody else's
+        doing: that of the network's founder or an administrator.
+
+        @return: Deferred of the registry's reply.
+        """
+        return Deferred.fromCoroutine(self._network_members(network))
+
+    async def _network_members(self, network: int) -> dict[str, Any]:
+        registry = self.parts.registry
+        try:
+            reply = await registry.list_nodes(network)
+        except RegistryError:
+            await self._belongs(network, False)
+            raise
+        await self._belongs(network, registry.node_id in member_ids(reply))
+        return reply
+
+    async def _belongs(self, network: int, belongs: bool) -> None:
+        if network and belongs != (network in self.parts.networks.own):
+            await self._refresh_networks()
 
     def network_invite(self, network: int, node_id: int) -> Deferred[dict[str, Any]]:
         """Invite a node.  @return: Deferred of the registry's reply."""
@@ -248,13 +274,16 @@ class PilotNode:
     ) -> Deferred[dict[str, Any]]:
         async def change() -> dict[str, Any]:
             reply = await request()
-            try:
-                await self.parts.networks.refresh()
-            except PilotError as error:
-                log.warn("memberships not refreshed: {error}", error=error.message)
+            await self._refresh_networks()
             return reply
 
         return Deferred.fromCoroutine(change())
+
+    async def _refresh_networks(self) -> None:
+        try:
+            await self.parts.networks.refresh()
+        except PilotError as error:
+            log.warn("memberships not refreshed: {error}", error=error.message)
 
 
 def _deferred(work: Deferred[_T] | Coroutine[Any, Any, _T]) -> Deferred[_T]:

@@ -127,6 +127,7 @@ class NodeService(Service):
         self._rng = rng or random.SystemRandom()
         self._endpoint = ""
         self._news_missed = False
+        self._networks_known = False
         self._refreshing = LoopingCall(self._refresh_networks)
         self._refreshing.clock = reactor
         self.started: Deferred[None] = Deferred()
@@ -344,10 +345,19 @@ class NodeService(Service):
             self._on_event("network.auto_joined", {"network_id": network})
 
     async def _refresh_networks(self) -> None:
+        networks = self.parts.networks
+        before = networks.own
         try:
-            await self.parts.networks.refresh()
+            await networks.refresh()
         except PilotError as error:
             log.debug("memberships not refreshed: {error}", error=error.message)
+            return
+        if self._networks_known:  # what this node did itself was noticed when it did it
+            for network in sorted(networks.own - before):
+                self._on_event("network.sync_joined", {"network_id": network})
+            for network in sorted(before - networks.own):
+                self._on_event("network.sync_left", {"network_id": network})
+        self._networks_known = True
 
     # -- packets and trust ---------------------------------------------------------------------
 
