@@ -412,6 +412,37 @@ COMMANDS: tuple[Command, ...] = (
         "events [{topic, data, bytes}], timeout (bool). Unbounded: NDJSON per line",
         "show the events that are published at a node",
     ),
+    # Mail.
+    Command(
+        "send-message",
+        "pilot.ctl.mail:send_message",
+        (_TARGET, "--data <text>", "[--type text|json|binary]"),
+        "target, type, bytes, ack",
+        "put a message into a node's inbox",
+    ),
+    Command(
+        "send-file",
+        "pilot.ctl.mail:send_file",
+        (_TARGET, "<filepath>"),
+        "filename, bytes, destination, ack",
+        "send a file to a node",
+        literal=True,
+    ),
+    Command(
+        "inbox",
+        "pilot.ctl.mailbox:inbox",
+        ("[--clear]",),
+        "messages [{type, from, data, bytes, received_at, payload}], total, dir; with --clear: "
+        "cleared, messages",
+        "list the messages this node was sent, or delete them",
+    ),
+    Command(
+        "received",
+        "pilot.ctl.mailbox:received",
+        ("[--clear]",),
+        "files [{name, bytes, modified, path}], total, dir; with --clear: cleared",
+        "list the files this node was sent, or delete them",
+    ),
 )
 
 

@@ -50,6 +50,10 @@ DEVIATIONS = {
     "dead-peer-002": Deviation("the time limit covers the dial", whole=True),
     "dead-peer-003": Deviation("the time limit covers the dial", whole=True),
     "top-level-041": Deviation("asks a registry; no deviation, tested with one", whole=True),
+    **dict.fromkeys(
+        ("trust-private-022", "trust-private-023"),
+        Deviation("sends a file; no deviation, tested with one", whole=True),
+    ),
     "top-level-005": Deviation("--help explains", whole=True),
     **dict.fromkeys(("top-level-006", "top-level-007"), Deviation("our own version", whole=True)),
     **dict.fromkeys(
@@ -61,7 +65,7 @@ DEVIATIONS = {
 SLOW_TO_QUICK = {"1": "60ms", "1s": "60ms", "1500ms": "80ms", "0.5": "0.06", "2s": "80ms"}
 """Time limits that run out in a transcript; nothing else depends on their length."""
 
-SESSIONS = ("init-config", "daemon-lifecycle", "registry-")
+SESSIONS = ("init-config", "daemon-lifecycle", "registry-", "mail-")
 """Groups that need state of their own, tested elsewhere."""
 
 
