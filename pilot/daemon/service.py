@@ -7,11 +7,10 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from pilot.address import PORT_ECHO
+from pilot.address import PORT_ECHO, PORT_EVENT_STREAM
 from pilot.crypto.files import write_atomically
 from pilot.crypto.identity import Identity, load_or_create_identity
 from pilot.daemon.ipc import IpcServer
@@ -27,6 +26,7 @@ from pilot.node.ports import PortLimits
 from pilot.node.service import NodeService
 from pilot.node.settings import NodeSettings
 from pilot.services.echo import EchoFactory
+from pilot.services.eventstream import EventStreamFactory
 
 log = Logger()
 
@@ -100,12 +100,21 @@ class DaemonService(MultiService):
         nodes.node.parts.report.sections["webhook"] = webhooks.statistics
         nodes.setServiceParent(self)
         await nodes.started
-        for port, factory in built_in_services(settings):
-            await nodes.node.listen(port, factory)
+        await self._open_services(nodes.node, webhooks)
         server = IpcServer(nodes.node, self._reactor, set_webhook=webhooks.set_webhook)
         ControlSocketService(self._reactor, settings.socket, server).setServiceParent(self)
         if settings.embedded:
             self._watching.start(LOOPBACK_INTERVAL, now=False)
+
+    async def _open_services(self, node: PilotNode, webhooks: Webhooks) -> None:
+        """Every built-in service that is not switched off."""
+        settings, sections = self._settings, node.parts.report.sections
+        if settings.echo:
+            await node.listen(PORT_ECHO, EchoFactory())
+        if settings.event_stream:
+            events = EventStreamFactory(self._reactor, on_event=webhooks.emit)
+            sections["event_stream"] = events.broker.statistics
+            await node.listen(PORT_EVENT_STREAM, events)
 
     def _node_id(self) -> int | None:
         return None if self._nodes is None else self._nodes.parts.registry.node_id
@@ -149,14 +158,6 @@ async def _stop(service: Any) -> None:
     stopping = service.stopService()
     if stopping is not None:
         await stopping
-
-
-def built_in_services(settings: DaemonSettings) -> list[tuple[int, IProtocolFactory]]:
-    """@return: port and factory of every built-in service that is not switched off."""
-    services: list[tuple[int, IProtocolFactory]] = []
-    if settings.echo:
-        services.append((PORT_ECHO, EchoFactory()))
-    return services
 
 
 def node_settings(settings: DaemonSettings, registry: str, beacon: str) -> NodeSettings:
