@@ -443,6 +443,70 @@ COMMANDS: tuple[Command, ...] = (
         "files [{name, bytes, modified, path}], total, dir; with --clear: cleared",
         "list the files this node was sent, or delete them",
     ),
+    # Tasks.
+    Command(
+        "enable-tasks",
+        "pilot.ctl.tasks:enable",
+        (),
+        "type, node_id, task_exec",
+        "let the registry tell that this node does tasks for others",
+    ),
+    Command(
+        "disable-tasks",
+        "pilot.ctl.tasks:disable",
+        (),
+        "type, node_id, task_exec",
+        "let the registry tell so no more",
+    ),
+    Command(
+        "task submit",
+        "pilot.ctl.tasks:submit",
+        (_TARGET, "--task <description>"),
+        "target, task_id, task, status, message, accepted (bool)",
+        "give a task to a node",
+    ),
+    Command(
+        "task accept",
+        "pilot.ctl.tasks:accept",
+        ("--id <task_id>",),
+        "task_id, status, message",
+        "take a task that a node has given to this one",
+    ),
+    Command(
+        "task decline",
+        "pilot.ctl.tasks:decline",
+        ("--id <task_id>", "--justification <reason>"),
+        "task_id, status, justification, message",
+        "refuse a task that a node has given to this one",
+    ),
+    Command(
+        "task execute",
+        "pilot.ctl.tasks:execute",
+        (),
+        "task_id, task_description, status, from",
+        "begin with the task that was accepted first",
+    ),
+    Command(
+        "task send-results",
+        "pilot.ctl.tasks:send_results",
+        ("--id <task_id>", "[--results <text>]", "[--file <path>]"),
+        "task_id, status, sent_to, sent_type, filename, file_size",
+        "send what came of a task to who submitted it",
+    ),
+    Command(
+        "task list",
+        "pilot.ctl.tasks:list_tasks",
+        ("[--type <received|submitted>]",),
+        "tasks [{task_id, description, status, from, to, created_at, category}]",
+        "list the tasks given to this node and by it",
+    ),
+    Command(
+        "task queue",
+        "pilot.ctl.tasks:queue",
+        (),
+        "queue [{task_id, description, from, created_at}], count",
+        "list the accepted tasks in the order of their execution",
+    ),
 )
 
 

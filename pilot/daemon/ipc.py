@@ -33,6 +33,7 @@ class IpcServer(Factory):
     @ivar streams: the open streams that belong to some client, by number.
     @ivar refused: how often each named limit turned somebody away or dropped something.
     @ivar set_webhook: takes a checked URL, C{""} for none; None when there are no webhooks.
+    @ivar tasks: does what a client asks about tasks; None when the service is switched off.
     """
 
     noisy = False
@@ -44,9 +45,11 @@ class IpcServer(Factory):
         limits: IpcLimits | None = None,
         *,
         set_webhook: Callable[[str], Awaitable[None]] | None = None,
+        tasks: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]] | None = None,
     ) -> None:
         self.node = node
         self.set_webhook = set_webhook
+        self.tasks = tasks
         self.streams: dict[int, IpcStream] = {}
         self.refused: Counter[str] = Counter()
         self._clock = clock

@@ -22,6 +22,7 @@ from pilot.wire.ipc import (
     decode_text,
     encode_json,
 )
+from pilot.wire.ipc_extensions import Extension
 from pilot.wire.jsontext import load
 
 if TYPE_CHECKING:
@@ -114,6 +115,22 @@ async def _set_webhook(server: IpcServer, payload: bytes) -> bytes:
     return encode_json({"webhook": url})
 
 
+async def _task(server: IpcServer, payload: bytes) -> bytes:
+    # The error codes of tasks matter to scripts, and the Error frame has none: so both are replies.
+    try:
+        request = load(payload)
+        if not isinstance(request, dict):
+            raise InvalidArgument("tasks: expected an object")
+        if server.tasks is None:
+            raise PilotError("this daemon takes no tasks", hint="start it without --no-tasksubmit")
+        reply: dict[str, Any] = {"status": "ok", "data": await server.tasks(request)}
+    except PilotError as error:
+        reply = {"status": "error", "code": error.code, "message": error_text(error)}
+        if error.hint:
+            reply["hint"] = error.hint
+    return encode_json(reply)
+
+
 async def _network(server: IpcServer, payload: bytes) -> bytes:
     sub, network, node_id, accept, token = ipc.Network.decode(payload)
     node = server.node
@@ -193,6 +210,7 @@ REQUESTS: dict[int, Handler] = {
     Command.NETWORK: _network,
     Command.HEALTH: _health,
     Command.MANAGED: _managed,
+    Extension.TASK: _task,
 }
 
 

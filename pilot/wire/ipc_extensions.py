@@ -37,6 +37,8 @@ class Extension(IntEnum):
     RESUME = 0x46
     UNBIND = 0x47
     UNBIND_OK = 0x48
+    TASK = 0x50
+    TASK_OK = 0x51
 
 
 class CloseReason(IntEnum):

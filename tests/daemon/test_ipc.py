@@ -26,7 +26,7 @@ from tests.daemon.ipcharness import World, closed, error, received
 HEALTH = encode_frame(Command.HEALTH)
 
 #: The odd ones below 25 with some exceptions, and our extensions.
-REQUESTS = {1, 3, 6, 8, 0x0B, *range(0x0D, 0x25, 2), 0x40, *range(0x43, 0x48)}
+REQUESTS = {1, 3, 6, 8, 0x0B, *range(0x0D, 0x25, 2), 0x40, *range(0x43, 0x48), 0x50}
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Tasks: their life, their queue, their files, and what they are worth."""
