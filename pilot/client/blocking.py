@@ -193,6 +193,8 @@ class DaemonClient:
     @raise NotRunning: no daemon behind the socket.
     @raise ConnectionFailed: the socket is not for this user.
     @ivar extended: whether daemon and client use the extensions; see L{hello}.
+    @ivar datagram_refusal: why the daemon did not send a datagram, its latest word.  What it sees
+        at once it says before it answers the next request.
     @ivar refused: streams, accepted streams and datagrams given up because of a limit.
     """
 
@@ -208,6 +210,7 @@ class DaemonClient:
         self._dialled: Stream | None = None
         self._last_sender: Stream | None = None
         self._unread = 0
+        self.datagram_refusal: str | None = None
         self.extended = False
         self.refused = 0
 
@@ -329,7 +332,7 @@ class DaemonClient:
     # Datagrams.
 
     def send_datagram(self, address: Address, port: int, data: bytes) -> None:
-        """Send one datagram.  A refusal by the daemon goes unnoticed, like a loss on the way."""
+        """Send one datagram.  A refusal by the daemon is no error: see L{datagram_refusal}."""
         from pilot.wire.ipc import SendTo
 
         self._link.write(encode_frame(Command.SEND_TO, SendTo(address, port, data).encode()))
@@ -455,10 +458,12 @@ class DaemonClient:
     def _error_received(self, text: str) -> None:
         # Errors carry no request number.  Those of Send and SendTo come unasked, and only their
         # wording keeps them from being taken for the answer to a request that happens to wait.
-        unasked = text.startswith(("send: ", "sendto: ")) or (
+        unasked = text.startswith("send: ") or (
             text.startswith("connection ") and text.endswith(" not found")
         )
-        if self._awaited is not None and not unasked:
+        if text.startswith("sendto: "):
+            self.datagram_refusal = text
+        elif self._awaited is not None and not unasked:
             self._error, self._awaited = text, None
         elif self._last_sender is not None:
             self._last_sender._failure = ConnectionFailed(f"write failed: {text}")

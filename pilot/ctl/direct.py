@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def lookup(call: Call) -> Result:
     """What the registry says about a node."""
-    return Result(_ask(call, {"type": "lookup", "node_id": parse_node_id(call.words[0])}))
+    return Result(ask(call, {"type": "lookup", "node_id": parse_node_id(call.words[0])}))
 
 
 def register(call: Call) -> Result:
@@ -37,7 +37,7 @@ def register(call: Call) -> Result:
     message = {"type": "register", "public_key": _identity(call).public_key_text}
     if call.word(0):
         message["listen_addr"] = call.words[0]
-    return Result(_ask(call, message))
+    return Result(ask(call, message))
 
 
 def rotate_key(call: Call) -> Result:
@@ -75,7 +75,7 @@ def rotate_key(call: Call) -> Result:
         "signature": old.sign_text(signing_text("rotate_key", node_id)),
     }
     try:
-        answer = _ask(call, request)
+        answer = ask(call, request)
     except Unanswered as error:
         error.hint = f"it may have been carried out all the same; the new key is kept in {beside}"
         raise
@@ -86,7 +86,13 @@ def rotate_key(call: Call) -> Result:
     return Result(answer)
 
 
-def _ask(call: Call, message: dict[str, Any]) -> dict[str, Any]:
+def ask(call: Call, message: dict[str, Any]) -> dict[str, Any]:
+    """
+    Ask the registry something.
+
+    @raise ConnectionFailed: it refused; the message is C{command: registry: why}.
+    @raise RegistryUnavailable: it cannot be reached.
+    """
     try:
         return ask_registry(call.settings.registry, message)
     except RegistryError as error:

@@ -22,7 +22,8 @@ class Command:
     @ivar name: what is typed; C{"daemon start"} is the subcommand C{start} of the group C{daemon}.
     @ivar run: C{"module:function"}; the function takes a L{pilot.ctl.call.Call}.
     @ivar arguments: the syntax of each argument, in order: C{<required>}, C{[optional]},
-        C{[--flag]} (a switch), C{[--flag <value>]}, C{--flag <value>} (needed to do anything).
+        C{[--flag]} (a switch), C{[--flag <value>]}, C{--flag <value>} (needed to do anything),
+        C{[--flag one|other]} (one of these words).
     @ivar returns: fields of C{data}, for a reader.
     @ivar summary: one sentence without a final full stop.
     @ivar literal: whether every argument is taken as it stands, C{--word} included, because it may
@@ -74,6 +75,7 @@ class Command:
 
 
 _TARGET = "<address|hostname>"
+_NETWORK = "<network_id>"
 _COUNT = "[--count <n>]"
 _TIMEOUT = "[--timeout <dur>]"
 
@@ -506,6 +508,143 @@ COMMANDS: tuple[Command, ...] = (
         (),
         "queue [{task_id, description, from, created_at}], count",
         "list the accepted tasks in the order of their execution",
+    ),
+    # Private networks.
+    Command(
+        "network list",
+        "pilot.ctl.networks:list_",
+        (),
+        "type, networks [{id, name, join_rule, members, enterprise, created}]",
+        "list the networks of the registry",
+    ),
+    Command(
+        "network join",
+        "pilot.ctl.networks:join",
+        (_NETWORK, "[--token TOKEN]", "[--node-id N]"),
+        "type, network_id, address",
+        "enter a network, or with --node-id and the admin token have a node enter it",
+    ),
+    Command(
+        "network leave",
+        "pilot.ctl.networks:leave",
+        (_NETWORK,),
+        "type, network_id",
+        "leave a network",
+    ),
+    Command(
+        "network members",
+        "pilot.ctl.networks:members",
+        (_NETWORK,),
+        "type, nodes [{node_id, address, hostname, role, public, version, last_seen}]",
+        "list the members of a network",
+    ),
+    Command(
+        "network invite",
+        "pilot.ctl.networks:invite",
+        (_NETWORK, "<node_id>"),
+        "type, network_id, target_node_id, status",
+        "ask a node into a network",
+    ),
+    Command(
+        "network invites",
+        "pilot.ctl.networks:invites",
+        (),
+        "type, invites [{network_id, inviter_id, timestamp}]",
+        "list the invitations that wait for this node",
+    ),
+    Command(
+        "network accept",
+        "pilot.ctl.networks:accept",
+        (_NETWORK,),
+        "type, accepted (bool), network_id",
+        "follow an invitation",
+    ),
+    Command(
+        "network reject",
+        "pilot.ctl.networks:reject",
+        (_NETWORK,),
+        "type, accepted (bool), network_id",
+        "decline an invitation",
+    ),
+    Command(
+        "network create",
+        "pilot.ctl.governing:create",
+        (
+            "--name <name>",
+            "[--join-rule open|token|invite]",
+            "[--token T]",
+            "[--enterprise]",
+            "[--node-id N]",
+            "[--network-admin-token T]",
+            "[--rules '<json>']",
+            "[--rules-file path]",
+        ),
+        "type, network_id, name, enterprise (bool), managed",
+        "found a network; needs the admin token, as delete, rename, promote, demote and kick do",
+    ),
+    Command(
+        "network delete",
+        "pilot.ctl.governing:delete",
+        (_NETWORK,),
+        "type, network_id",
+        "dissolve a network",
+    ),
+    Command(
+        "network rename",
+        "pilot.ctl.governing:rename",
+        (_NETWORK, "<new_name>"),
+        "type, network_id, name",
+        "give a network another name",
+    ),
+    Command(
+        "network promote",
+        "pilot.ctl.governing:promote",
+        (_NETWORK, "<target_node_id>"),
+        "type, network_id, target_node_id, role",
+        "make a member an admin of its network",
+    ),
+    Command(
+        "network demote",
+        "pilot.ctl.governing:demote",
+        (_NETWORK, "<target_node_id>"),
+        "type, network_id, target_node_id, role",
+        "make an admin of a network a member again",
+    ),
+    Command(
+        "network kick",
+        "pilot.ctl.governing:kick",
+        (_NETWORK, "<target_node_id>"),
+        "type, network_id, target_node_id",
+        "end a membership",
+    ),
+    Command(
+        "network role",
+        "pilot.ctl.governing:role",
+        (_NETWORK, "<node_id>"),
+        "type, network_id, target_node_id, role",
+        "show what a node is in a network",
+    ),
+    Command(
+        "network policy",
+        "pilot.ctl.governing:policy",
+        (_NETWORK, "[--max-members n]", "[--allowed-ports list]", "[--description text]"),
+        "type, network_id, max_members, allowed_ports, description",
+        "show the policy of a network, or with the admin token change it",
+    ),
+    Command(
+        "broadcast",
+        "pilot.ctl.broadcast:broadcast",
+        (_NETWORK, "<message>", "[--port <port>]"),
+        "network_id, port, message, bytes, recipients",
+        "send a datagram to each other member of a network",
+    ),
+    # The shell.
+    Command(
+        "completion",
+        "pilot.ctl.completion:completion",
+        ("<shell>",),
+        "shell, script",
+        "print what makes bash, zsh or fish complete pilotctl's words",
     ),
 )
 

@@ -29,6 +29,11 @@ def parse_port(text: str) -> int:
     return _limited(text, 0xFFFF, f'invalid port "{text}"')
 
 
+def parse_network_id(text: str) -> int:
+    """@raise InvalidArgument: not a decimal number 0..65535."""
+    return _limited(text, 0xFFFF, f'invalid network_id "{text}"')
+
+
 def parse_node_id(text: str, problem: str | None = None) -> int:
     """
     @param problem: what to say instead of C{invalid node_id "text"}.
