@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from pilot.address import PORT_ECHO, PORT_EVENT_STREAM
+from pilot.address import PORT_DATA_EXCHANGE, PORT_ECHO, PORT_EVENT_STREAM
 from pilot.crypto.files import write_atomically
 from pilot.crypto.identity import Identity, load_or_create_identity
 from pilot.daemon.ipc import IpcServer
@@ -25,8 +25,11 @@ from pilot.node.node import PilotNode
 from pilot.node.ports import PortLimits
 from pilot.node.service import NodeService
 from pilot.node.settings import NodeSettings
+from pilot.services.dataexchange import DataExchangeFactory
 from pilot.services.echo import EchoFactory
 from pilot.services.eventstream import EventStreamFactory
+from pilot.services.mailbox import Mailbox
+from pilot.services.workers import Workers
 
 log = Logger()
 
@@ -87,9 +90,12 @@ class DaemonService(MultiService):
                 hint="give --registry-fingerprint, the SHA-256 that the registry logs at its start",
             )
         identity = self._identity()
-        # Before the node, so that it stops after it and can tell of the node's end.
+        # These two stand before the node, so that they stop after it: the webhook tells of its
+        # end, and the mailbox finishes what the node's streams have brought.
         webhooks = Webhooks(self._reactor, self._node_id, settings.webhook)
         webhooks.setServiceParent(self)
+        mailbox = Mailbox(settings.home, Workers(self._reactor, "mail"))
+        mailbox.setServiceParent(self)
         self._nodes = nodes = NodeService(
             self._reactor,
             node_settings(settings, registry, beacon),
@@ -100,17 +106,21 @@ class DaemonService(MultiService):
         nodes.node.parts.report.sections["webhook"] = webhooks.statistics
         nodes.setServiceParent(self)
         await nodes.started
-        await self._open_services(nodes.node, webhooks)
+        await self._open_services(nodes.node, webhooks, mailbox)
         server = IpcServer(nodes.node, self._reactor, set_webhook=webhooks.set_webhook)
         ControlSocketService(self._reactor, settings.socket, server).setServiceParent(self)
         if settings.embedded:
             self._watching.start(LOOPBACK_INTERVAL, now=False)
 
-    async def _open_services(self, node: PilotNode, webhooks: Webhooks) -> None:
+    async def _open_services(self, node: PilotNode, webhooks: Webhooks, mailbox: Mailbox) -> None:
         """Every built-in service that is not switched off."""
         settings, sections = self._settings, node.parts.report.sections
         if settings.echo:
             await node.listen(PORT_ECHO, EchoFactory())
+        if settings.data_exchange:
+            exchange = DataExchangeFactory(mailbox, self._reactor, on_event=webhooks.emit)
+            sections["data_exchange"] = lambda: dict(exchange.statistics)
+            await node.listen(PORT_DATA_EXCHANGE, exchange)
         if settings.event_stream:
             events = EventStreamFactory(self._reactor, on_event=webhooks.emit)
             sections["event_stream"] = events.broker.statistics
