@@ -16,7 +16,7 @@ from pilot.services.taskerrands import Errands
 from pilot.services.taskscores import Scores
 from pilot.services.taskworker import MAX_DESCRIPTION, MAX_JUSTIFICATION
 from pilot.tasks.document import NEW, Payment, TaskDocument
-from pilot.tasks.errors import InvalidState
+from pilot.tasks.errors import InvalidState, TaskFileError
 from pilot.tasks.lifecycle import CREATED, ITask, News, heard, transition
 from pilot.tasks.names import check_file_type, is_task_id
 from pilot.tasks.polo import SUBMISSION_PRICE, reward
@@ -101,11 +101,11 @@ class Submitter:
         own = str(self._own())
         created = time_text(self._wall())
         document = TaskDocument(task_id, description, created, NEW, CREATED, own, str(target))
-        self._store.submitting.save(document)
         frame = SubmitRequest(task_id, description, own, str(target)).encode()
         try:
+            self._store.submitting.save(document)
             answer = await self._delivery.ask(target, frame)
-        except Unreachable:
+        except (Unreachable, TaskFileError):  # nobody has got anything
             self._store.submitting.remove(task_id)
             raise
         try:
