@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from pilot.address import PORT_DATA_EXCHANGE, PORT_ECHO, PORT_EVENT_STREAM
+from pilot.address import PORT_DATA_EXCHANGE, PORT_ECHO, PORT_EVENT_STREAM, PORT_TASK_SUBMIT
 from pilot.crypto.files import write_atomically
 from pilot.crypto.identity import Identity, load_or_create_identity
 from pilot.daemon.ipc import IpcServer
@@ -29,6 +29,7 @@ from pilot.services.dataexchange import DataExchangeFactory
 from pilot.services.echo import EchoFactory
 from pilot.services.eventstream import EventStreamFactory
 from pilot.services.mailbox import Mailbox
+from pilot.services.tasksubmit import TaskSubmitService
 from pilot.services.workers import Workers
 
 log = Logger()
@@ -94,7 +95,8 @@ class DaemonService(MultiService):
         # end, and the mailbox finishes what the node's streams have brought.
         webhooks = Webhooks(self._reactor, self._node_id, settings.webhook)
         webhooks.setServiceParent(self)
-        mailbox = Mailbox(settings.home, Workers(self._reactor, "mail"))
+        workers = Workers(self._reactor, "disk")
+        mailbox = Mailbox(settings.home, workers)
         mailbox.setServiceParent(self)
         self._nodes = nodes = NodeService(
             self._reactor,
@@ -107,13 +109,19 @@ class DaemonService(MultiService):
         nodes.setServiceParent(self)
         await nodes.started
         await self._open_services(nodes.node, webhooks, mailbox)
-        server = IpcServer(nodes.node, self._reactor, set_webhook=webhooks.set_webhook)
+        tasks = await self._open_tasks(nodes.node, workers) if settings.task_submit else None
+        server = IpcServer(
+            nodes.node,
+            self._reactor,
+            set_webhook=webhooks.set_webhook,
+            tasks=tasks.control if tasks is not None else None,
+        )
         ControlSocketService(self._reactor, settings.socket, server).setServiceParent(self)
         if settings.embedded:
             self._watching.start(LOOPBACK_INTERVAL, now=False)
 
     async def _open_services(self, node: PilotNode, webhooks: Webhooks, mailbox: Mailbox) -> None:
-        """Every built-in service that is not switched off."""
+        """Every built-in service that is not switched off, the task marketplace apart."""
         settings, sections = self._settings, node.parts.report.sections
         if settings.echo:
             await node.listen(PORT_ECHO, EchoFactory())
@@ -125,6 +133,14 @@ class DaemonService(MultiService):
             events = EventStreamFactory(self._reactor, on_event=webhooks.emit)
             sections["event_stream"] = events.broker.statistics
             await node.listen(PORT_EVENT_STREAM, events)
+
+    async def _open_tasks(self, node: PilotNode, workers: Workers) -> TaskSubmitService:
+        tasks = TaskSubmitService(
+            self._settings.home / "tasks", node, node.parts.registry, self._reactor, workers.run
+        )
+        tasks.setServiceParent(self)
+        await node.listen(PORT_TASK_SUBMIT, tasks.factory)
+        return tasks
 
     def _node_id(self) -> int | None:
         return None if self._nodes is None else self._nodes.parts.registry.node_id
