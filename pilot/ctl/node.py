@@ -42,12 +42,18 @@ def health(call: Call) -> Result:
     return Result(data, "\n".join(("Daemon Health", *_labelled(pairs))))
 
 
+#: Begins a search for the members of a swarm: those with the tag C{swarm-NAME}, since a tag
+#: cannot have a colon.
+SWARM = "swarm:"
+
+
 def peers(call: Call) -> Result:
     """Tunnel peers, all or those that match."""
     from pilot.address import Address
 
     found = []
     query = call.flags.get("search", "").lower()
+    swarm = query.removeprefix(SWARM) if query.startswith(SWARM) else ""
     for entry in _info(call)["peer_list"]:
         node_id = entry.get("node_id")
         if isinstance(node_id, int) and 0 <= node_id < 1 << 32:
@@ -55,9 +61,16 @@ def peers(call: Call) -> Result:
         tags = entry.get("tags")
         searched = [str(node_id), str(entry.get("endpoint", "")), str(entry.get("hostname", ""))]
         searched += map(str, tags) if isinstance(tags, list) else []
-        if any(query in text.lower() for text in searched):
+        if swarm:
+            if isinstance(tags, list) and f"swarm-{swarm}" in tags:
+                found.append(entry)
+        elif any(query in text.lower() for text in searched):
             found.append(entry)
     data = {"peers": found, "total": len(found)}
+    if call.console.json and swarm:
+        # Published scripts read the members of a swarm as a plain array of entries.
+        call.console.json_line(found)
+        return Result(None)
     if call.console.json:
         return Result(data)
     if not found:

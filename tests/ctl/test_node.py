@@ -89,6 +89,16 @@ def test_search(saying: Any, run: Run, query: str, nodes: list[int]) -> None:
     assert data["total"] == len(nodes)
 
 
+def test_members_of_a_swarm_are_a_plain_array(saying: Any, run: Run) -> None:
+    """The one search whose JSON has no envelope, as published scripts expect of it."""
+    members = [{**PEERS[0], "tags": ["swarm-kv"]}, {**PEERS[1], "tags": ["swarm-kv-2"]}]
+    with saying(peer_list=members):
+        printed = run("--json", "peers", "--search", "swarm:kv").out
+        nobody = run("--json", "peers", "--search", "swarm:x").out
+    assert [entry["address"] for entry in json.loads(printed)] == ["0:0000.0000.0002"]
+    assert json.loads(nobody) == []
+
+
 def test_peer_table(saying: Any, run: Run) -> None:
     """Columns stand under their titles, and nobody's name steers the terminal."""
     with saying(peer_list=PEERS):
