@@ -98,7 +98,7 @@ class IpcServer(Factory):
         if stream is None:
             return
         if stream.connected:
-            stream.loseConnection()
+            stream.dismiss()
         else:
             stream.abortConnection()
 

@@ -95,6 +95,7 @@ class StreamTable:
         self._touched: list[StreamTransport] = []
         self._flush_call: IDelayedCall | None = None
         self._in_batch = False
+        self._closed = False
         self._now = 0.0
 
     # -- opening -------------------------------------------------------------------------------
@@ -245,6 +246,8 @@ class StreamTable:
 
     def _stray(self, node_id: int, packet: RawPacket) -> None:
         """No stream knows this packet.  A peer that sends data to one we forgot is told so."""
+        if self._closed:
+            return  # an acknowledgement of our goodbye, for one: a reset would spoil the clean end
         flags = packet.flags
         if flags & _SYN_ACK == FLAG_SYN:
             self._accept(node_id, packet)
@@ -382,10 +385,11 @@ class StreamTable:
             self._ports.release(stream.local.port)
 
     def close(self) -> None:
-        """Say goodbye on every stream and forget them all."""
+        """Say goodbye on every stream, forget them all, and answer nobody any more."""
+        self._closed = True
         now = self.clock.seconds()
         for stream in list(self._by_id.values()):
-            stream.loseConnection()
+            stream.dismiss()
             stream.settle(now)
         for stream in list(self._by_id.values()):
             self._drop(stream)

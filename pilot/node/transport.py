@@ -124,6 +124,11 @@ class StreamTransport:
         if self._feeding.producer is None:
             self._close_write()
 
+    def dismiss(self) -> None:
+        """Deliver what was written and end the stream, though a producer has more to say."""
+        self._feeding.stop()
+        self.loseConnection()
+
     def loseWriteConnection(self) -> None:
         """End our direction only.  A reference peer knows no halves: towards it the end waits."""
         if not self._write_closed:

@@ -140,6 +140,12 @@ class FakeStream:
                 if self.other is None or self.other.ended:
                     self.node.network.clock.callLater(0, self.lose, ConnectionDone())
 
+    def dismiss(self) -> None:
+        producer, self.producer = self.producer, None
+        if producer is not None:
+            producer.stopProducing()
+        self.loseConnection()
+
     def abortConnection(self) -> None:
         other = self.other
         if not self.ended:
