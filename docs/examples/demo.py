@@ -173,6 +173,10 @@ def story(alice: Agent, bob: Agent) -> None:
     finished(sender)
     say("send", f"bob received {received['bytes']} bytes: {received['data']}")
 
+    mail(alice, bob)
+    events(alice, bob)
+    work(alice, bob)
+
     bench = alice("bench", "bob", str(BENCH_MEGABYTES))
     if bench["recv_bytes"] != bench["sent_bytes"]:
         raise StepFailed(f"bench: {bench}")
@@ -183,6 +187,49 @@ def story(alice: Agent, bob: Agent) -> None:
     )
     peer = alice("info")["peer_list"][0]
     say("tunnel", f"encrypted: {peer['encrypted']}, authenticated: {peer['authenticated']}")
+
+
+def mail(alice: Agent, bob: Agent) -> None:
+    """A message and a file, on bob's disk before alice hears that they arrived."""
+    alice("send-message", "bob", "--data", '{"result": 42}', "--type", "json")
+    message = bob("inbox")["messages"][0]
+    say("message", f"bob's inbox holds {message['payload']} from {message['from']}")
+    report = alice.home / "report.md"
+    report.write_text("# Trends\n\nUp.\n")
+    sent = alice("send-file", "bob", str(report))
+    kept = bob("received")["files"][0]
+    say("file", f"{sent['ack']}, kept by bob as {kept['name']}")
+
+
+def events(alice: Agent, bob: Agent) -> None:
+    """Bob publishes on his own broker, alice listens live."""
+    listener = alice.start("subscribe", "bob", "status", "--count", "1", "--timeout", "20s")
+    until("the subscription", lambda: bob("info")["event_stream"]["subscriptions"])
+    bob("publish", "self", "status", "--data", "processing complete")
+    event = finished(listener)["events"][0]
+    say("event", f"alice hears on topic {event['topic']}: {event['data']}")
+
+
+def work(alice: Agent, bob: Agent) -> None:
+    """A task from its submission to its result, and what it did to the scores."""
+    numbers = [agent("info")["node_id"] for agent in (alice, bob)]
+
+    def scores() -> str:
+        alices, bobs = (alice("lookup", str(number))["polo_score"] for number in numbers)
+        return f"alice {alices}, bob {bobs}"
+
+    before = scores()
+    bob("enable-tasks")
+    submitted = alice("task", "submit", "bob", "--task", "Analyze AI framework trends")
+    if not submitted["accepted"]:
+        raise StepFailed(f"task submit: {submitted['message']}")
+    task_id = submitted["task_id"]
+    steps = [bob("task", "accept", "--id", task_id), bob("task", "execute")]
+    steps.append(bob("task", "send-results", "--id", task_id, "--results", "They go up."))
+    result = until("the result", lambda: list((alice.home / "tasks" / "results").glob("*")))[0]
+    say("task", " -> ".join(step["status"] for step in steps) + f": {result.read_text()}")
+    after = until("the scores", lambda: scores() if scores() != before else None)
+    say("polo", f"before: {before}; after: {after}")
 
 
 def main() -> int:
