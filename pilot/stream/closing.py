@@ -157,14 +157,14 @@ class OrderedClosing:
 
         @return: whether that is no loss, because all that is missing is the answer to our FIN.
         """
-        state = self._life.state
-        if state == State.CLOSE_WAIT and self._fin_position == self._tx.flight.first:
+        unanswered = self._fin_position == self._tx.flight.first and not self._fin_acknowledged
+        if self._dialect.fin_received and unanswered:
             self._fin_acknowledged = True
             self._machine.finish_acknowledged()
-            state = State.TIME_WAIT
-        if state == State.TIME_WAIT:
-            self.due = now
-        return state == State.TIME_WAIT
+        if self._life.state != State.TIME_WAIT:
+            return False
+        self.due = now
+        return True
 
 
 class ClassicClosing:

@@ -369,7 +369,9 @@ class Connection:
 
     def abort(self) -> None:
         """Reset the stream: what has not arrived yet may never arrive."""
-        if self._closing is None or not self._closing.peer_left(self._heard):
+        if self._life.state == State.TIME_WAIT:
+            self.close_read()  # everything has arrived; the peer may still have to be told
+        else:
             self._break_off(CloseCause.ABORTED, "aborted")
 
     @property
