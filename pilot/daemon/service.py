@@ -29,6 +29,7 @@ from pilot.services.dataexchange import DataExchangeFactory
 from pilot.services.echo import EchoFactory
 from pilot.services.eventstream import EventStreamFactory
 from pilot.services.mailbox import Mailbox
+from pilot.services.mailstore import MailLimits
 from pilot.services.tasksubmit import TaskSubmitService
 from pilot.services.workers import Workers
 
@@ -96,7 +97,7 @@ class DaemonService(MultiService):
         webhooks = Webhooks(self._reactor, self._node_id, settings.webhook)
         webhooks.setServiceParent(self)
         workers = Workers(self._reactor, "disk")
-        mailbox = Mailbox(settings.home, workers)
+        mailbox = Mailbox(settings.home, workers, mail_limits(settings))
         mailbox.setServiceParent(self)
         self._nodes = nodes = NodeService(
             self._reactor,
@@ -184,6 +185,16 @@ async def _stop(service: Any) -> None:
     stopping = service.stopService()
     if stopping is not None:
         await stopping
+
+
+def mail_limits(settings: DaemonSettings) -> MailLimits:
+    """@return: how much mail a daemon keeps."""
+    return MailLimits(
+        inbox_messages=settings.inbox_messages,
+        inbox_bytes=settings.inbox_bytes,
+        received_files=settings.received_files,
+        received_bytes=settings.received_bytes,
+    )
 
 
 def node_settings(settings: DaemonSettings, registry: str, beacon: str) -> NodeSettings:

@@ -71,6 +71,10 @@ SETTINGS = (
     Setting("max-conns-per-port", values.count, 1024, "Incoming streams open on one port."),
     Setting("max-conns-total", values.count, 4096, "Streams open in all."),
     Setting("time-wait", values.duration, 10.0, "How long a finished stream is remembered."),
+    Setting("inbox-messages", values.count, 10_000, "Messages kept in the inbox."),
+    Setting("inbox-bytes", values.size, 256 << 20, "Bytes of all messages in the inbox."),
+    Setting("received-files", values.count, 10_000, "Received files kept."),
+    Setting("received-bytes", values.size, 10 << 30, "Bytes of all received files."),
     switch("registry-tls", "Speak TLS to the registry."),
     Setting(
         "registry-fingerprint",
@@ -127,6 +131,10 @@ class DaemonSettings:
     max_conns_per_port: int
     max_conns_total: int
     time_wait: float
+    inbox_messages: int
+    inbox_bytes: int
+    received_files: int
+    received_bytes: int
     registry_tls: bool
     registry_fingerprint: str
     log_level: str

@@ -69,6 +69,20 @@ def count(value: Any) -> int:
     raise InvalidArgument(f"expected a whole number, 0 or more, not {value!r}")
 
 
+_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def size(value: Any) -> int:
+    """Bytes: a whole number, or one with C{KiB}, C{MiB} or C{GiB} behind it."""
+    if isinstance(value, str) and value[-3:] in _UNITS:
+        return count(value[:-3].strip()) * _UNITS[value[-3:]]
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
+        return int(value)
+    raise InvalidArgument(f"expected bytes, such as 1048576 or 256MiB, not {value!r}")
+
+
 def networks(value: Any) -> tuple[int, ...]:
     """Ids of networks: C{1,2} or a list."""
     items = value if isinstance(value, list) else [part.strip() for part in text(value).split(",")]

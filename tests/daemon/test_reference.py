@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pilot.daemon import values
 from pilot.daemon.ipc_limits import IpcLimits
 from pilot.daemon.main import FAILED, GOODBYE, MISUSED
 from pilot.daemon.rendezvous_tap import RENDEZVOUS_SETTINGS
@@ -36,6 +37,8 @@ def shown(setting: Setting) -> str:
         return "off"
     if setting.name == "identity":
         return "`~/.pilot/identity.json`"
+    if setting.read is values.size:
+        return f"`{default >> 30}GiB`" if default >> 30 else f"`{default >> 20}MiB`"
     if isinstance(default, float):
         return f"`{default:g}s`"
     return f"`{default}`" if default else ""
