@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from pilot.address import PORT_DATA_EXCHANGE, PORT_ECHO, PORT_EVENT_STREAM, PORT_TASK_SUBMIT
 from pilot.crypto.files import write_atomically
-from pilot.crypto.identity import Identity, load_or_create_identity
+from pilot.crypto.identity import Identity, IdentityError, load_or_create_identity
 from pilot.daemon.ipc import IpcServer
 from pilot.daemon.ipc_service import ControlSocketService
 from pilot.daemon.lockfile import LockFile
@@ -161,7 +161,13 @@ class DaemonService(MultiService):
             return Identity.generate()
         self._lock = LockFile(path)
         self._lock.acquire()
-        identity, is_new = load_or_create_identity(path)
+        try:
+            identity, is_new = load_or_create_identity(path)
+        except OSError as error:
+            raise IdentityError(
+                f"make identity {path}: {error.strerror or error}",
+                hint="make room, or choose another file with --identity",
+            ) from error
         if is_new:
             log.info("made an identity in {path}", path=str(path))
         if self._settings.email:

@@ -59,7 +59,8 @@ class Report:
             "conn_list": parts.streams.statistics(),
             "public": parts.profile.public,
             "tags": parts.profile.tags or [],
-            "registry_connected": parts.registration.connected,
+            # The registration learns of a loss with its next heartbeat, the connection at once.
+            "registry_connected": parts.registration.connected and parts.registry.connected,
             "refused": self.refused(),
             **{name: section() for name, section in self.sections.items()},
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from pilot.client.remote import connect_node
+from pilot.crypto.identity import IdentityError
 from pilot.daemon import service as service_module
 from pilot.daemon.loopback import LoopbackRendezvous
 from pilot.daemon.service import DaemonService
@@ -96,6 +98,21 @@ async def test_tls_without_a_pin_is_refused(
     service = daemon(tmp_path / "a", places(), monkeypatch, **flags)
     service.startService()
     with pytest.raises(InvalidArgument, match="fingerprint"):
+        await service.started
+    await stopped(service)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_key_that_cannot_be_saved_stops_the_start_and_names_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(service_module, "load_or_create_identity", full)
+    service = daemon(tmp_path / "a", places(), monkeypatch)
+    service.startService()
+    with pytest.raises(IdentityError, match=r"identity\.json: No space left on device"):
         await service.started
     await stopped(service)
 

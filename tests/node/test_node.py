@@ -347,3 +347,6 @@ def test_the_report_adds_up(world: World) -> None:
     assert [entry["state"] for entry in facts["conn_list"]].count("ESTABLISHED") == 1
     assert facts["networks"] is None and facts["registry_connected"]
     assert alice.health()["status"] == "ok"
+    world.registry_dies(forgets=False)
+    world.internet.run(1.0)
+    assert not world.wait(alice.info())["registry_connected"]
