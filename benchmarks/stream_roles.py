@@ -24,12 +24,13 @@ from twisted.internet.endpoints import (
     wrapClientTLS,
 )
 from twisted.internet.protocol import Factory
-from twisted.internet.task import deferLater, react
+from twisted.internet.task import react
 
 from pilot.address import PORT_ECHO
 from pilot.crypto.identity import Identity
 from pilot.daemon.ipc import IpcServer
 from pilot.daemon.ipc_service import ControlSocketService
+from pilot.node.ports import PortLimits
 from pilot.node.service import NodeService
 from pilot.node.settings import NodeSettings
 from pilot.registry.rendezvous import Rendezvous, RendezvousSettings
@@ -151,7 +152,12 @@ async def _node_client(reactor: Any, facts: dict[str, Any]) -> dict[str, Any]:
 async def _node(reactor: Any, facts: dict[str, Any]) -> Any:
     """A public node in this process."""
     settings = NodeSettings(
-        registry=facts["registry"], beacon="", identity=None, listen="127.0.0.1:0", public=True
+        registry=facts["registry"],
+        beacon="",
+        identity=None,
+        listen="127.0.0.1:0",
+        public=True,
+        limits=PortLimits(syn_rate=1e6, syn_rate_per_source=1e6),
     )
     service = NodeService(reactor, settings, Identity.generate(), None)
     if facts["size"] == "1200":
@@ -172,7 +178,6 @@ async def _ping_client(reactor: Any, facts: dict[str, Any]) -> dict[str, Any]:
         await pinger.ping()
         fresh.append(time.perf_counter() - began)
         pinger.transport.loseConnection()
-        await deferLater(reactor, 0.03)  # a node takes 50 requests a second from one peer
     pinger = await node.dial(target, PORT_ECHO, Factory.forProtocol(Pinger))
     open_stream: list[float] = []
     for _ in range(count):

@@ -341,13 +341,13 @@ class StreamTransport:
         deadline = self.connection.deadline()
         if deadline is None:
             return
-        timer = self._timer
-        if timer is None:
-            self._timer_due = deadline
-            self._timer = self._table.clock.callLater(max(0.0, deadline - now), self._wake)
-        elif deadline < self._timer_due:
-            self._timer_due = deadline
-            timer.reset(max(0.0, deadline - now))
+        if self._timer is not None:
+            if deadline >= self._timer_due:
+                return
+            # Not moved: the reactor looks through all its timers to bring one forward.
+            self._timer.cancel()
+        self._timer_due = deadline
+        self._timer = self._table.clock.callLater(max(0.0, deadline - now), self._wake)
 
     def _wake(self) -> None:
         self._timer = None
