@@ -93,6 +93,7 @@ class Classic:
         rx.patience, rx.reserve = PATIENCE, RESERVE
         tx.edge = UNLIMITED
         tx.burst = CLASSIC_BURST
+        tx.strict_burst = True
         tx.guard = without_lookalikes
         tx.peer_delay = REFERENCE_ACK_DELAY
         self._window_received(window)

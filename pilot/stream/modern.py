@@ -14,7 +14,7 @@ from pilot.stream.config import LARGEST_SEGMENT, StreamConfig
 from pilot.stream.receiving import Receiver
 from pilot.stream.segment import Segment
 from pilot.stream.sending import UNLIMITED, Sender
-from pilot.stream.sequence import HALF, MASK, unwrap
+from pilot.stream.sequence import MASK, unwrap
 from pilot.wire.options import (
     MAX_BLOCKS,
     PLAIN_SIZE,
@@ -159,9 +159,8 @@ class Modern:
     def _sent_at(self, echo: int, now: float) -> float | None:
         """@return: when the packet that the peer answers was sent, less the time it was held."""
         elapsed = (self._clock(now) - echo) & MASK
-        if elapsed >= HALF:
-            elapsed = 0  # the peer's clock ran a little faster while it held the timestamp
         seconds = elapsed / MICRO
+        # Less than nothing: the peer has counted more time than it held the timestamp.
         return now - seconds if seconds < LONGEST_RTT else None
 
     def _round_trip(self, echo: int, now: float) -> None:

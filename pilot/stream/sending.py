@@ -48,6 +48,7 @@ class Sender:
     @ivar edge: position at which the peer's window ends.
     @ivar max_segments: segments that may be outstanding.
     @ivar burst: segments that may leave back to back.
+    @ivar strict_burst: whether no more may, even if as many were just acknowledged.
     @ivar guard: looks over payloads before they leave, and may cut them; None for no need.
     @ivar peer_delay: how long the peer may hold an acknowledgement back, seconds.
     @ivar progress_at: when the peer last acknowledged something new, or data first left.
@@ -91,6 +92,7 @@ class Sender:
         "rtt",
         "segments_sent",
         "size",
+        "strict_burst",
         "timer_repeats",
     )
 
@@ -105,6 +107,7 @@ class Sender:
         self.max_segments = UNLIMITED
         self.burst = max(2, config.burst // self.size)
         self.guard: Callable[[list[bytes]], list[bytes]] | None = None
+        self.strict_burst = False
         self.peer_delay = 0.0
         self.closing = False
         self.progress_at = now
@@ -340,14 +343,17 @@ class Sender:
         return False
 
     def _burst_credit(self, now: float) -> float:
-        """@return: segments that may leave back to back; it grows with time and with every ack."""
-        credit = self._credit
-        burst = self.burst
+        """
+        @return: segments that may leave back to back.  Time grants at most a burst.  An
+            acknowledgement grants what it settles, which may be more unless the peer cannot bear it.
+        """
+        credit, burst = self._credit, self.burst
         if credit < burst:
-            gap = self._burst_gap()
-            credit += burst * (now - self._burst_at) / gap
+            credit = min(credit + burst * (now - self._burst_at) / self._burst_gap(), float(burst))
+        elif self.strict_burst or now - self._burst_at > max(self.rtt.srtt, BURST_GAP):
+            credit = float(burst)  # also when what was granted was not used at once
         self._burst_at = now
-        self._credit = credit = min(credit, float(burst))
+        self._credit = credit
         return credit
 
     def _burst_gap(self) -> float:
