@@ -345,7 +345,7 @@ class Sender:
     def _burst_credit(self, now: float) -> float:
         """
         @return: segments that may leave back to back.  Time grants at most a burst.  An
-            acknowledgement grants what it settles, which may be more unless the peer cannot bear it.
+            acknowledgement grants what it settles, which may be more if the peer can bear it.
         """
         credit, burst = self._credit, self.burst
         if credit < burst:
