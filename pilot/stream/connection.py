@@ -17,10 +17,11 @@ from pilot.stream.closing import ClassicClosing, OrderedClosing
 from pilot.stream.config import LARGEST_SEGMENT, StreamConfig
 from pilot.stream.events import CloseCause, Closed, Event, State
 from pilot.stream.lifecycle import Life, lifecycle_machine
+from pilot.stream.liveness import Concern, Liveness
 from pilot.stream.modern import Modern
 from pilot.stream.opening import (
+    Accepting,
     Dialing,
-    classic_window,
     initial_number,
     offer_payload,
     true_number,
@@ -29,6 +30,7 @@ from pilot.stream.receiving import Receiver
 from pilot.stream.segment import Segment
 from pilot.stream.sending import NEVER, Sender
 from pilot.stream.sequence import MASK, unwrap
+from pilot.stream.statistics import figures
 from pilot.wire.options import Offer, decode_offer
 from pilot.wire.packet import FLAG_ACK, FLAG_FIN, FLAG_RST, FLAG_SYN
 
@@ -36,9 +38,6 @@ __all__ = ["Connection", "Segment"]
 
 _SYN_ACK = FLAG_SYN | FLAG_ACK
 
-#: A request with the number of the old one, so long after the peer used the connection, means that
-#: the peer has restarted: a reference node always begins with 0.  Seconds.
-RESTART_AFTER = 3.0
 #: Segments that make an acknowledgement due at once.
 ACK_EVERY = 2
 #: A timer that fires so much too late proves that the process stood still, seconds.
@@ -58,67 +57,55 @@ class Connection:
     """
     A reliable stream between two ends.
 
-    @ivar inbound: whether the peer asked for it.
     @ivar syn_transmissions: connection requests sent.
     @ivar ignored: packets that made no sense in the state they met.
     """
 
     __slots__ = (
+        "_accepting",
         "_ack_due",
-        "_asked_at",
+        "_aside",
         "_clock_start",
         "_closing",
         "_config",
-        "_confirmed_at",
         "_dialect",
         "_dialing",
         "_early_fin",
-        "_farewell",
         "_fast",
         "_flowing",
-        "_heard",
         "_life",
         "_limit",
+        "_liveness",
         "_machine",
         "_own_number",
-        "_peer_number",
-        "_replies",
-        "_reply_at",
-        "_reply_wanted",
         "_rx",
-        "_sent_at",
         "_tx",
         "ignored",
-        "inbound",
         "syn_transmissions",
     )
 
-    def __init__(self, config: StreamConfig, now: float, rng: Random, *, inbound: bool) -> None:
+    def __init__(self, config: StreamConfig, now: float, rng: Random) -> None:
         """Use L{dial} or L{accept}."""
         self._config = config
         self._own_number = initial_number(rng.getrandbits(32))
         self._clock_start = rng.getrandbits(32)
-        self._peer_number = 0
         self._tx = Sender(config, self._own_number + 1, now)
         self._rx = Receiver(0, config.receive_window)
         self._dialect: Classic | Modern | None = None
         self._closing: ClassicClosing | OrderedClosing | None = None
         self._dialing: Dialing | None = None
+        self._accepting: Accepting | None = None
         self._life = Life()
         self._machine = lifecycle_machine(self._life)
         self._limit = config.segment_size
-        self._heard = self._sent_at = self._asked_at = self._reply_at = now
+        self._liveness = Liveness(config, self._tx, now)
         self._flowing = False  # data may move
         self._fast = False  # ... and the peer is known to know
-        self._farewell: list[Segment] = []
+        self._aside: list[Segment] = []  # leaves first, whatever the state
         self._ack_due = NEVER
         self._early_fin: int | None = None
-        self._reply_wanted = False
-        self._replies = 0
-        self._confirmed_at: float | None = None
         self.ignored = 0
         self.syn_transmissions = 0
-        self.inbound = inbound
 
     @classmethod
     def dial(
@@ -129,7 +116,7 @@ class Connection:
 
         @param offer_modern: whether to offer the modern dialect, which a peer may decline.
         """
-        connection = cls(config, now, rng, inbound=False)
+        connection = cls(config, now, rng)
         clock_start = connection._clock_start if offer_modern and config.offer_modern else None
         connection._dialing = Dialing(config, connection._own_number, clock_start, now)
         connection._machine.dial()
@@ -142,16 +129,15 @@ class Connection:
 
         @param syn: the request.
         """
-        connection = cls(config, now, rng, inbound=True)
+        connection = cls(config, now, rng)
+        connection._accepting = Accepting(config, connection._own_number, syn.sequence)
         connection._open(syn.sequence, syn.window, decode_offer(syn.payload), now)
-        connection._reply_wanted = True
         connection._machine.accept()
         return connection
 
     def _open(self, number: int, window: int, offer: Offer | None, now: float) -> None:
         """Both numbers are known: choose the dialect, and let data flow."""
         config, tx, rx = self._config, self._tx, self._rx
-        self._peer_number = number
         rx.next = rx.start = number + 1
         machine, life = self._machine, self._life
         if offer is not None and config.offer_modern:
@@ -161,6 +147,7 @@ class Connection:
         else:
             classic = Classic(config, tx, rx, window)
             self._dialect = classic
+            self._liveness.speaks_classic()
             self._closing = ClassicClosing(config, tx, rx, classic, machine, life, self._break_off)
         self._resize()
         self._flowing = True
@@ -182,7 +169,7 @@ class Connection:
         What follows from it shows in the events, in L{received} and in the next L{transmit}.
         """
         if flags == FLAG_ACK and self._fast:
-            self._heard = now
+            self._liveness.heard = now
             self._dialect.receive(  # type: ignore[union-attr]
                 sequence, acknowledgement, window, payload, now
             )
@@ -202,7 +189,7 @@ class Connection:
         if self._life.state == State.CLOSED:
             return
         if flags == FLAG_ACK and self._flowing:
-            self._confirm(now)
+            self._confirm(payload, now)
             assert self._dialect is not None and self._closing is not None
             self._dialect.receive(sequence, acknowledgement, window, payload, now)
             self._closing.linger(now)
@@ -220,26 +207,28 @@ class Connection:
         else:
             self.ignored += 1
 
-    def _confirm(self, now: float) -> None:
+    def _confirm(self, payload: bytes, now: float) -> None:
         """The first packet after the handshake: the peer has our answer."""
-        self._heard = now
+        self._liveness.heard = now
         if self._life.state == State.TIME_WAIT:
             return
         self._fast = True
-        if self._confirmed_at is None:
-            self._confirmed_at = now
-            if self._replies == 1 and self._dialect_is_classic():
-                self._tx.rtt.sample(now - self._reply_at, now)
+        sample = None if self._accepting is None else self._accepting.confirm(now)
+        if isinstance(self._dialect, Modern):
+            self._dialect.measure(payload, now)
+        elif sample is not None:
+            self._tx.rtt.sample(sample, now)
 
     def _request_received(self, sequence: int, payload: bytes, now: float) -> None:
         """The peer asks again: our answer was lost, or the peer has started anew."""
-        if not self.inbound or sequence != self._peer_number:
+        accepting = self._accepting
+        if accepting is None or sequence != accepting.peer:
             self.ignored += 1
-        elif self.is_new_syn(sequence, now):
+        elif accepting.is_past(sequence, now):
             self._break_off(CloseCause.RESET, "the peer has restarted", silently=True)
         elif self._flowing:
-            self._heard = now
-            self._reply_wanted = True
+            self._liveness.heard = now
+            accepting.wanted = True
             offer = decode_offer(payload)
             if offer is not None and isinstance(self._dialect, Modern):
                 self._dialect.hold(offer.timestamp, now)
@@ -250,17 +239,17 @@ class Connection:
         dialing = self._dialing
         expected = acknowledgement == (self._own_number + 1) & MASK
         if dialing is None:
-            if not self.inbound and self._flowing:
+            if self._accepting is None and self._flowing:
                 self._rx.ack_now = True  # our third packet was lost
             else:
                 self.ignored += 1
             return
         if not expected:
             # The peer believes in a connection of our past: end that, then ask again.
-            self._farewell = [Segment(FLAG_RST, 0, 0, 0, b"")]
+            self._aside = [Segment(FLAG_RST, 0, 0, 0, b"")]
             dialing.stale(now)
             return
-        self._heard = now
+        self._liveness.heard = now
         offer = decode_offer(payload)
         if offer is None:
             sequence = true_number(sequence)
@@ -269,7 +258,6 @@ class Connection:
             self._tx.rtt.sample(now - dialing.sent_at, now)
         self._rx.ack_now = True
         self._fast = True
-        self._confirmed_at = now
         self._dialing = None
         if self._closing is not None:
             self._closing.requested = self._tx.closing
@@ -292,7 +280,7 @@ class Connection:
             if not flags & FLAG_ACK:
                 self._early_fin = sequence
             return
-        self._heard = now
+        self._liveness.heard = now
         if isinstance(dialect, Modern):
             length = dialect.data_length(payload)
             if length is None:
@@ -323,12 +311,10 @@ class Connection:
         @param sequence: number of a request for the ports of this connection.
         @return: whether it asks for a new connection and this one is a thing of the past.
         """
-        if not self.inbound or self._life.state == State.CLOSED:
+        accepting = self._accepting
+        if accepting is None or self._life.state == State.CLOSED:
             return True
-        if sequence != self._peer_number:
-            return True
-        confirmed = self._confirmed_at
-        return confirmed is not None and now is not None and now - confirmed > RESTART_AFTER
+        return accepting.is_past(sequence, now)
 
     # -- what the program wants ----------------------------------------------------------------
 
@@ -390,7 +376,7 @@ class Connection:
     def take_events(self) -> list[Event]:
         """@return: what happened since the last call."""
         if self._closing is not None and self._flowing:
-            self._check(self._heard)
+            self._check(self._liveness.heard)
         life = self._life
         events = life.events
         if events:
@@ -404,7 +390,7 @@ class Connection:
         @param limit: roughly the most packets to give; call again for the rest.
         @return: everything that may leave now.
         """
-        out, self._farewell = self._farewell, []
+        out, self._aside = self._aside, []
         if self._flowing:
             self._transmit_flowing(out, now, limit)
         elif self._dialing is not None:
@@ -413,7 +399,7 @@ class Connection:
                 out.append(dialing.request(now))
                 self.syn_transmissions += 1
         if out:
-            self._sent_at = now
+            self._liveness.spoken = now
         return out
 
     def _transmit_flowing(self, out: list[Segment], now: float, limit: int) -> None:
@@ -423,10 +409,11 @@ class Connection:
             self._check(now)
             if not self._flowing:
                 return
-        if self._reply_wanted:
-            self._reply(out, now)
+        accepting = self._accepting
+        if accepting is not None and accepting.wanted:
+            self._reply(accepting, out, now)
         if tx.probes:
-            tx.encourage(self._heard)
+            tx.encourage(self._liveness.heard)
         told = False
         if rx.ranges and rx.ack_now:
             out += dialect.acknowledge(now)
@@ -457,24 +444,13 @@ class Connection:
             rx.acknowledged()
             self._ack_due = NEVER
 
-    def _reply(self, out: list[Segment], now: float) -> None:
+    def _reply(self, accepting: Accepting, out: list[Segment], now: float) -> None:
         """Answer the request; a repeated request gets the same answer."""
-        self._reply_wanted = False
-        self._replies += 1
-        self._reply_at = now
         payload = b""
         if isinstance(self._dialect, Modern):
             echo = self._dialect.echo(now)
             payload = offer_payload(self._config, now, self._clock_start, echo)
-        out.append(
-            Segment(
-                _SYN_ACK,
-                self._own_number,
-                (self._peer_number + 1) & MASK,
-                classic_window(self._config),
-                payload,
-            )
-        )
+        out.append(accepting.reply(now, payload))
 
     def _check(self, now: float) -> None:
         closing = self._closing
@@ -500,31 +476,11 @@ class Connection:
             return None
         due = closing.due
         if self._flowing:
-            due = min(due, self._tx.deadline(), self._ack_due, self._idle_due())
+            due = min(due, self._tx.deadline(), self._ack_due, self._silence_due())
         return due if due != NEVER else None
 
-    def _idle_due(self) -> float:
-        """@return: when the silence needs attention."""
-        config = self._config
-        if self._life.state == State.TIME_WAIT:
-            return NEVER
-        end = self._quiet_since() + config.idle_timeout
-        keepalive = min(config.keepalive, config.idle_timeout / 2)
-        again = self._asked_at + (config.idle_timeout - keepalive) / 4
-        if self._dialect_is_classic():
-            question = self._sent_at + keepalive
-            if self._asked_at > self._heard:
-                question = min(question, again)
-            return min(end, question)
-        question = self._heard + keepalive
-        if self._asked_at >= self._heard:
-            question = max(question, again)
-        return min(end, question)
-
-    def _quiet_since(self) -> float:
-        if self._dialect_is_classic():
-            return max(self._heard, self._tx.progress_at)
-        return self._heard
+    def _silence_due(self) -> float:
+        return NEVER if self._life.state == State.TIME_WAIT else self._liveness.due()
 
     def wake(self, now: float) -> None:
         """
@@ -542,41 +498,30 @@ class Connection:
             return
         late = now - (self.deadline() or now)
         if late > STANDSTILL:
-            self._heard += late
+            self._liveness.heard += late
             self._tx.stood_still(late)
         self._closing.wake(now)
         if self._life.state == State.CLOSED:
             self._flowing = self._fast = False
         if self._flowing:
             self._tx.wake(now)
-            self._silence(now)
+            if self._life.state != State.TIME_WAIT:
+                self._look_after(now)
 
-    def _silence(self, now: float) -> None:
+    def _look_after(self, now: float) -> None:
         """The peer may be gone, or only have nothing to say."""
-        if self._life.state == State.TIME_WAIT:
-            return
-        config, tx = self._config, self._tx
-        stuck = now - tx.progress_at
-        silent = now - self._heard
-        if tx.flight.starts and (
-            min(stuck, silent) >= config.silence_limit
-            or (stuck >= config.progress_limit and tx.max_segments > 1)
-        ):
+        concern = self._liveness.concern(now)
+        if concern is Concern.ASK:
+            self._liveness.asked = now
+            assert self._dialect is not None
+            self._aside += self._dialect.question(now)
+        elif concern is Concern.STUCK:
             if self._closing is None or not self._closing.peer_left(now):
                 self._break_off(CloseCause.TIMEOUT, "the peer does not acknowledge what was sent")
-        elif self._quiet_since() + config.idle_timeout <= now:
-            self._idle_too_long()
-        elif self._idle_due() <= now:
-            self._asked_at = now
-            dialect = self._dialect
-            assert dialect is not None
-            self._farewell += dialect.question(now)
-
-    def _idle_too_long(self) -> None:
-        if self._dialect_is_classic():
+        elif concern is Concern.IDLE and self._dialect_is_classic():
             end = Segment(FLAG_FIN, self._tx.flight.next & MASK, 0, 0, b"")
             self._break_off(CloseCause.IDLE, "idle for too long", farewell=end)
-        else:
+        elif concern is Concern.IDLE:
             self._break_off(CloseCause.TIMEOUT, "the peer has fallen silent")
 
     def path_switched(self, now: float) -> None:
@@ -603,7 +548,7 @@ class Connection:
         if self._life.state == State.CLOSED and self._dialing is None and not self._flowing:
             return
         if not silently:
-            self._farewell = [farewell if farewell is not None else self._reset()]
+            self._aside = [farewell if farewell is not None else self._reset()]
         self._dialing = None
         self._flowing = self._fast = False
         self._tx.outgoing.clear()
@@ -616,6 +561,11 @@ class Connection:
         return Segment(FLAG_RST | FLAG_ACK, self._tx.flight.next & MASK, number, 0, b"")
 
     # -- looking in ----------------------------------------------------------------------------
+
+    @property
+    def inbound(self) -> bool:
+        """@return: whether the peer asked for the connection."""
+        return self._accepting is not None
 
     @property
     def state(self) -> str:
@@ -669,28 +619,4 @@ class Connection:
 
     def statistics(self) -> dict[str, Any]:
         """@return: the figures of protocol notes, I{Statistics}, without numbers and addresses."""
-        tx, rx, dialect = self._tx, self._rx, self._dialect
-        flight, rtt, congestion = tx.flight, tx.rtt, tx.congestion
-        start = self._own_number + 1
-        return {
-            "state": self._life.state,
-            "cong_win": congestion.window,
-            "ssthresh": congestion.threshold,
-            "in_flight": flight.next - flight.first,
-            "srtt_ms": rtt.srtt_ns // 1_000_000,
-            "rttvar_ms": rtt.rttvar_ns // 1_000_000,
-            "unacked": len(flight.starts),
-            "ooo_buf": len(rx.early),
-            "peer_recv_win": 0 if dialect is None else dialect.peer_room,
-            "recv_win": rx.room,
-            "in_recovery": tx.recovering,
-            "bytes_sent": flight.next - start,
-            "segs_sent": tx.segments_sent,
-            "bytes_recv": rx.total,
-            "segs_recv": rx.segments,
-            "retransmits": tx.timer_repeats,
-            "fast_retx": tx.fast_repeats,
-            "sack_recv": 0 if dialect is None else dialect.sack_received,
-            "sack_sent": 0 if dialect is None else dialect.sack_sent,
-            "dup_acks": 0 if dialect is None else dialect.duplicates,
-        }
+        return figures(self._life.state, self._tx, self._rx, self._dialect)

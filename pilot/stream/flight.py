@@ -28,6 +28,7 @@ class Flight:
     """
     The outstanding segments of one connection.  Positions are unwrapped.
 
+    @ivar start: C{next} less the bytes of the program that were sent.
     @ivar first: everything before it is acknowledged.
     @ivar next: position of the next new byte.
     @ivar starts: position of each segment.
@@ -67,12 +68,13 @@ class Flight:
         "sample",
         "sent",
         "spurious",
+        "start",
         "starts",
         "tries",
     )
 
     def __init__(self, first: int) -> None:
-        self.first = self.next = first
+        self.start = self.first = self.next = first
         self.starts: list[int] = []
         self.payloads: list[bytes | None] = []
         self.sent: list[float] = []
@@ -112,6 +114,7 @@ class Flight:
         self.marks.append(IN_FLIGHT)
         self.tries.append(1)
         self.next += 1
+        self.start += 1  # it is no byte of the program
         self.pipe += 1
 
     def repeat(self, index: int, now: float) -> None:

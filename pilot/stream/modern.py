@@ -101,7 +101,7 @@ class Modern:
         tx.peer_delay = offer.ack_delay / 1000
         tx.flight.overhead = PLAIN_SIZE
         if offer.echo:
-            self._round_trip(offer.echo, now)
+            self._sample(offer.echo, now)
 
     def data_size(self, limit: int) -> int:
         """@return: bytes of data in a full segment, on a path whose packets hold C{limit}."""
@@ -163,7 +163,12 @@ class Modern:
         # Less than nothing: the peer has counted more time than it held the timestamp.
         return now - seconds if seconds < LONGEST_RTT else None
 
-    def _round_trip(self, echo: int, now: float) -> None:
+    def measure(self, payload: bytes, now: float) -> None:
+        """The first packet after the handshake has come: it answers our SYN-ACK."""
+        if len(payload) >= PLAIN_SIZE:
+            self._sample(unpack_times(payload, 1)[1], now)
+
+    def _sample(self, echo: int, now: float) -> None:
         sent = self._sent_at(echo, now)
         if sent is not None:
             self._tx.rtt.sample(now - sent, now)

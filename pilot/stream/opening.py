@@ -7,8 +7,13 @@ from pilot.stream.modern import MICRO, scale_for
 from pilot.stream.segment import Segment
 from pilot.stream.sequence import HALF, MASK
 from pilot.wire.options import Offer, encode_offer
-from pilot.wire.packet import FLAG_SYN
+from pilot.wire.packet import FLAG_ACK, FLAG_SYN
 
+_SYN_ACK = FLAG_SYN | FLAG_ACK
+
+#: A request with the number of the old one, so long after the peer used the connection, means that
+#: the peer has restarted: a reference node always begins with 0.  Seconds.
+RESTART_AFTER = 3.0
 #: Gap after the reset of a stale connection, before the next request may follow it, seconds.
 STALE_PAUSE = 0.2
 #: Least gap between requests that are repeated because the peer already talks, seconds.
@@ -122,3 +127,54 @@ class Dialing:
         """The peer still holds an old connection, which we have just reset."""
         if self._intervals:
             self.due = now + STALE_PAUSE
+
+
+class Accepting:
+    """
+    Answers to one connection request and its repetitions.
+
+    @ivar wanted: an answer should leave.
+    """
+
+    __slots__ = ("_confirmed_at", "_number", "_replied_at", "_replies", "_window", "peer", "wanted")
+
+    def __init__(self, config: StreamConfig, number: int, peer: int) -> None:
+        """
+        @param number: our initial sequence number.
+        @param peer: that of the request.
+        """
+        self._number = number
+        self._window = classic_window(config)
+        self._replies = 0
+        self._replied_at = 0.0
+        self._confirmed_at: float | None = None
+        self.peer = peer
+        self.wanted = True
+
+    def reply(self, now: float, payload: bytes) -> Segment:
+        """@return: the answer, with the same numbers every time."""
+        self.wanted = False
+        self._replies += 1
+        self._replied_at = now
+        return Segment(_SYN_ACK, self._number, (self.peer + 1) & MASK, self._window, payload)
+
+    def confirm(self, now: float) -> float | None:
+        """
+        The peer has our answer.
+
+        @return: the round trip that this shows, seconds, or None.
+        """
+        if self._confirmed_at is not None:
+            return None
+        self._confirmed_at = now
+        return now - self._replied_at if self._replies == 1 else None
+
+    def is_past(self, sequence: int, now: float | None) -> bool:
+        """
+        @param sequence: number of another request for our ports.
+        @return: whether it is no repetition, so that the connection is a thing of the past.
+        """
+        if sequence != self.peer:
+            return True
+        confirmed = self._confirmed_at
+        return confirmed is not None and now is not None and now - confirmed > RESTART_AFTER
