@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections import OrderedDict
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -52,6 +52,8 @@ class PeerDirectory:
         self._registry = registry
         self._endpoints: OrderedDict[int, tuple[float, Endpoint]] = OrderedDict()
         self._facts: OrderedDict[int, tuple[float, PeerFacts]] = OrderedDict()
+        #: Told the key of a node, as base64, whenever the registry names it.
+        self.key_seen: Callable[[int, str], None] = lambda node_id, key: None
         self._asking: dict[tuple[str, int], list[Deferred[Any]]] = {}
 
     def resolve(self, node_id: int) -> Deferred[Endpoint]:
@@ -122,7 +124,15 @@ class PeerDirectory:
             else frozenset(),
         )
         _remember(self._facts, node_id, (self._clock.seconds(), facts))
+        if facts.public_key is not None:
+            self.key_seen(node_id, str(answer["public_key"]))
         return facts
+
+    def tell_keys(self) -> None:
+        """Say again every key that is remembered, to somebody who came late."""
+        for node_id, (_, facts) in self._facts.items():
+            if facts.public_key is not None:
+                self.key_seen(node_id, base64.b64encode(facts.public_key).decode("ascii"))
 
     def _once(self, what: str, node_id: int, question: Coroutine[Any, Any, _T]) -> Deferred[_T]:
         """Ask, unless the same question is under way: then wait for its answer."""

@@ -240,6 +240,9 @@ class NodeService(Service):
             rng=self._rng,
         )
         parts.networks.members_changed = trust.networks_changed
+        # A tunnel is made only with the key that the registry names, so trust hears of it first.
+        parts.directory.key_seen = trust.key_seen
+        parts.directory.tell_keys()
         parts.registry.on_notify(trust.notified)
         trust.notify_supported = parts.registry.notified
         parts.ports.bind(PORT_HANDSHAKE, HandshakeFactory(self._reactor, trust.message_received))

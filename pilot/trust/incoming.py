@@ -128,6 +128,7 @@ class Incoming:
                 continue
             if isinstance(item, MailedRequest):
                 facts = await self._memberships.facts(item.node_id)
+                self._memberships.note_key(item.node_id, key_of(facts))
                 news = News(self._wall_time(), item.justification, key_of(facts), relayed=True)
                 await self._requested_by(item.node_id, news, networks_of(facts))
             else:

@@ -79,13 +79,26 @@ class Memberships:
         return record.public_key if isinstance(record, Trusted | Pending) else ""
 
     def note_key(self, node_id: int, key: str) -> None:
-        """A confirmed key.  Trust without one gets it; a new one is worth a word in the log."""
+        """
+        The key that the registry has for a node.
+
+        Trust was given to whoever held the key of that day.  A registry that has lost its state
+        gives the same number to somebody else, so trust without a key gets one, and another key
+        ends it: whoever it is has to ask.
+        """
         record = self._ledger[node_id]
         if not key or not isinstance(record, Trusted) or record.public_key == key:
             return
-        if record.public_key:
-            log.warn("the key of trusted node {node} has changed at the registry", node=node_id)
-        self._ledger.amend(node_id, record._replace(public_key=key))
+        if not record.public_key:
+            self._ledger.amend(node_id, record._replace(public_key=key))
+            return
+        log.error(
+            "node {node} is not who was trusted under that number: its key is another one."
+            "  Trust in it has ended; it may ask again",
+            node=node_id,
+        )
+        news = News(self._wall_time(), "", key, relayed=True)
+        self._ledger.apply_or_keep(node_id, IRelation.revoke_received, news)
 
     async def _learn_own(self) -> None:
         own = await self.facts(self.node_id)

@@ -340,6 +340,14 @@ class TrustService:
             self._errands.hurry(node_id)  # it is there, and has not heard yet
         return self._networks.admits(node_id)
 
+    def key_seen(self, node_id: int, key: str) -> None:
+        """
+        The registry has named the key of a node.
+
+        @param key: as base64; a trusted node with another key than on record is trusted no more.
+        """
+        self._memberships.note_key(node_id, key)
+
     def is_trusted(self, node_id: int) -> bool:
         """@return: whether C{node_id} is on the list of trusted peers."""
         return type(self._ledger[node_id]) is Trusted

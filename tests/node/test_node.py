@@ -16,6 +16,8 @@ from pilot.errors import ConnectionFailed, ConnectionRefused, DialTimeout, PortI
 from pilot.interfaces import IPilotNode
 from pilot.node.transport import StreamReset
 from pilot.services.echo import EchoFactory
+from pilot.tunnel.endpoints import format_endpoint
+from pilot.tunnel.tunnel import Endpoint
 from tests.simulation.network import Faults
 from tests.simulation.nodes import Recorder, RecorderFactory, World
 
@@ -350,3 +352,48 @@ def test_the_report_adds_up(world: World) -> None:
     world.registry_dies(forgets=False)
     world.internet.run(1.0)
     assert not world.wait(alice.info())["registry_connected"]
+
+
+def test_a_number_that_went_to_somebody_else_brings_no_trust(world: World) -> None:
+    """A registry that lost its state numbers nodes anew; trust was given to a key."""
+    for name in ("xavier", "yvonne", "zoe"):
+        world.start(name)
+    yvonne, zoe = (world.services[name].node for name in ("yvonne", "zoe"))
+    world.introduce(yvonne, zoe)
+    for name in ("xavier", "yvonne", "zoe"):
+        world.stop(name)
+    world.registry_dies(forgets=True)
+    world.start_registry()
+    yvonne, zoe, xavier = (world.start(name) for name in ("yvonne", "zoe", "xavier"))
+    assert xavier.own_address().node == 3  # which was zoe's
+    assert yvonne.parts.trust.is_trusted(3)
+    world.wait(yvonne.listen(80, EchoFactory()))
+    world.wait(xavier.handshake(1, "it is me"))
+    world.internet.until(lambda: yvonne.parts.trust.pending(), patience=20.0)
+    world.internet.run(10.0)
+    assert not yvonne.parts.trust.is_trusted(3)
+    assert not xavier.parts.trust.is_trusted(1)
+    with pytest.raises(ConnectionFailed):
+        world.wait(xavier.dial(1, 80, RecorderFactory()))
+
+
+def test_a_stranger_with_a_trusted_number_does_not_pass_the_gate(world: World) -> None:
+    for name in ("xavier", "yvonne", "zoe"):
+        world.start(name)
+    world.introduce(world.services["yvonne"].node, world.services["zoe"].node)
+    for name in ("xavier", "yvonne", "zoe"):
+        world.stop(name)
+    world.registry_dies(forgets=True)
+    world.start_registry()
+    yvonne = world.start("yvonne", public=True)
+    world.start("zoe")
+    xavier = world.start("xavier")
+    world.wait(yvonne.set_visibility(False))
+    world.wait(yvonne.listen(80, EchoFactory()))
+    xavier.parts.directory._endpoints[1] = (
+        world.internet.seconds() + 1e6,
+        Endpoint(format_endpoint(yvonne.parts.tunnel.address)),
+    )
+    with pytest.raises(DialTimeout):
+        world.wait(xavier.dial(1, 80, RecorderFactory()), patience=90.0)
+    assert not yvonne.parts.trust.is_trusted(3)

@@ -41,6 +41,7 @@ class World:
         self.events: dict[str, list[tuple[str, dict[str, Any]]]] = {}
         self._files = directory
         self._seed = seed
+        self._starts = 0
         self.start_registry()
 
     def start_registry(self) -> None:
@@ -70,7 +71,8 @@ class World:
     def start(self, name: str, **settings: Any) -> PilotNode:
         """Start a node, or start it again: its key and its trust are those of its name."""
         identity = Identity.from_seed(name.encode().ljust(32, b"."))
-        number = len(self.services) + 1
+        self._starts += 1
+        number = self._starts  # a restarted node comes back at another address
         address = f"10.0.{number}.1"
         events = self.events.setdefault(name, [])
         service = NodeService(
