@@ -321,7 +321,8 @@ class Connection:
     def write(self, data: bytes) -> None:
         """Queue bytes, any number of them.  What is written after L{close_write} is dropped."""
         if data and self._writable():
-            self._tx.outgoing.append(data)
+            # What the program may change later is copied now.
+            self._tx.outgoing.append(data if type(data) is bytes else bytes(data))
 
     def write_unit(self, data: bytes) -> None:
         """

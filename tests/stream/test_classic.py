@@ -108,6 +108,14 @@ def test_writes_of_one_turn_leave_together() -> None:
     assert segment.payload == b"one two three"
 
 
+def test_what_the_program_changes_after_writing_is_not_sent() -> None:
+    ours = Ours()
+    buffer = bytearray(b"before")
+    ours.connection.write(buffer)
+    buffer[:] = b"after!"
+    assert [segment.payload for segment in ours.transmit()] == [b"before"]
+
+
 def test_requests_do_not_wait_for_the_answer_to_the_last_one() -> None:
     """Some incomplete segments may be under way; only a flood of them waits for company."""
     ours = Ours()
