@@ -22,7 +22,6 @@ from pilot.stream.events import CloseCause, Closed
 from pilot.tunnel.tunnel import Tunnel
 from pilot.wire.packet import (
     FLAG_ACK,
-    FLAG_FIN,
     FLAG_RST,
     FLAG_SYN,
     PROTO_STREAM,
@@ -254,7 +253,7 @@ class StreamTable:
         elif (
             packet.payload
             and flags & FLAG_ACK
-            and not flags & (FLAG_FIN | FLAG_RST)
+            and not flags & FLAG_RST  # nor a classic FIN, but that has no payload
             and self._admits(node_id, packet.destination_port)
             and self._stray_resets.take(self.clock.seconds())
         ):
