@@ -90,6 +90,10 @@ class PortInUse(ConnectionFailed):
     """The virtual port is bound already."""
 
 
+class MessageRefused(ConnectionFailed):
+    """The peer got a message and said that it does not take it; the message says why."""
+
+
 class RegistryError(ConnectionFailed):
     """The registry answered with an error; the message is the registry's own text."""
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IListeningPort, IProtocol, IProtocolFactory
+    from twisted.python.failure import Failure
 
     from pilot.address import Address, SocketAddress
 
@@ -95,6 +96,142 @@ class IPilotNode(Interface):
 
     def trusted() -> Deferred[list[dict[str, Any]]]:
         """@return: Deferred of a list of trusted peers."""
+
+    def peers() -> Deferred[list[dict[str, Any]]]:
+        """
+        Tell what the registry knows of every trusted peer, with or without a tunnel to it.
+
+        It answers from memory, which this very call has refreshed in the background: call it as
+        often as you like.  Up to a thousand peers nothing in it is older than a minute, as long as
+        somebody asks at least every ten seconds.  Peers nobody has asked about yet are waited for,
+        a second at most; what came later is in the next answer.
+
+        @return: Deferred of a list of C{{"node_id": int, "address": str, "hostname": str, "tags":
+            [str], "public_key": str}} in the order of the node ids; the key is base64.  Whatever is
+            not known is empty.
+        """
+
+    def tags() -> Deferred[list[str]]:
+        """@return: Deferred of this node's own tags, as the registry has them."""
+
+    def set_tags(tags: list[str]) -> Deferred[list[str]]:
+        """
+        Replace this node's tags, three at most.
+
+        @return: Deferred of the tags as stored: without C{#}, each once.
+        """
+
+    def send_message(target: Target, document: dict[str, Any] | str | bytes) -> Deferred[None]:
+        """
+        Send a message to the data exchange of C{target}: a dict as JSON, a text as TEXT, bytes as
+        BINARY, 16 MiB at most.
+
+        All messages to one peer go over one stream, in order, which is kept open for a minute after
+        the last one.  A peer that could not be reached is left alone for a while, and messages for
+        it fail at once; when to try again is the caller's affair.
+
+        @return: Deferred of C{None} when the peer has confirmed: the message is in its inbox, or
+            was taken by whoever claimed it.  It fails with L{pilot.errors.MessageRefused} when the
+            peer refused it, and with another C{PilotError} when nobody can tell whether it came.
+        """
+
+    def publish(target: Target, topic: str, payload: bytes) -> Deferred[None]:
+        """
+        Publish an event on the broker of C{target}, over a stream that is kept like that of
+        L{send_message}.
+
+        @return: Deferred of C{None} once the stream to the broker has it.  Brokers confirm nothing.
+        """
+
+    def subscribe(
+        target: Target,
+        topic: str,
+        listener: Callable[[str, bytes], None],
+        on_end: Callable[[Failure], None],
+    ) -> Deferred[Callable[[], None]]:
+        """
+        Have C{listener(topic: str, payload: bytes)} called for events on the broker of C{target}.
+
+        @param topic: a topic; C{*} for all; C{presence.*} for all that begin with C{presence.}.
+        @param on_end: told once why there will be no more events, unless it was us who ended it.
+            Nothing subscribes anew by itself.
+        @return: Deferred of a callable without arguments that ends it.
+        """
+
+    def claim_messages(
+        prefix: str, listener: Callable[[Address, dict[str, Any], int], bool | Deferred[bool]]
+    ) -> Callable[[], None]:
+        """
+        Take certain messages instead of the inbox: TEXT and JSON messages of data exchange, of at
+        most 64 KiB, that are a JSON object whose C{"type"} begins with C{prefix}.
+
+        C{listener(source: Address, document: dict, size: int)} answers whether it has taken the
+        message; only then its sender gets a confirmation.  What no listener takes, because it says
+        no, raises, or says nothing for ten seconds, goes to the inbox as always.  Of several
+        listeners, each is asked until one takes it, those inside the daemon first.  The same
+        message may come twice if its sender saw no confirmation.
+
+        @param prefix: 1 to 64 printable ASCII characters, without quote and backslash.
+        @param listener: C{source} is authenticated, own address for own messages; C{size} is in
+            bytes.  The document is the listener's own.
+        @return: a callable without arguments that ends it.
+        @raise PilotError: no such prefix, or a daemon that cannot do it.
+        """
+
+    def watch_events(
+        prefix: str, listener: Callable[[Address, str, bytes], None]
+    ) -> Callable[[], None]:
+        """
+        Have C{listener(source: Address, topic: str, payload: bytes)} called for every event that is
+        published on this node's own broker and whose topic begins with C{prefix}.
+
+        Unlike L{subscribe} it tells who published: C{source} is authenticated, own address for
+        local programs and for what L{announce} says.  An event is seen whether or not anybody is
+        subscribed to it.  A program of its own that does not keep up loses events, and those of
+        more than 1 MB.
+
+        @param prefix: at most 1,024 bytes of UTF-8; C{""} for all.
+        @return: a callable without arguments that ends it.
+        @raise PilotError: no such prefix, or a daemon that cannot do it.
+        """
+
+    def announce(name: str, data: dict[str, Any], *, publish: bool = True) -> None:
+        """
+        Tell the operator's webhook that something has happened, and the subscribers of this node's
+        broker with an event on the topic C{name} whose payload is C{data} as JSON.
+
+        @param name: as in C{presence.changed}: 1 to 128 characters of C{a-z 0-9 . _ -}.
+        @param data: JSON-ready, 64 KiB at most.
+        @param publish: false to tell the webhook only.
+        @raise PilotError: no such name, no such data, or a daemon that cannot do it.
+        """
+
+    def sign(domain: str, data: bytes) -> Deferred[bytes]:
+        """
+        Sign with the node's identity what can be mistaken for nothing else it signs: the Ed25519
+        signature is over C{b"pilot-skill/" + domain + b"\\0" + data}.
+
+        @param domain: what the signature is for, 1 to 64 characters of C{a-z 0-9 . _ / -}.
+        @param data: 64 KiB at most.
+        @return: Deferred of the signature, 64 bytes.
+        @see: L{pilot.crypto.skillsignature}, which also checks them.
+        """
+
+    def public_key(node_id: int) -> Deferred[bytes]:
+        """
+        @return: Deferred of the Ed25519 key, 32 bytes, that the registry names for a node; own one
+            included.  What was heard in the last minute is not asked again.  It fails with
+            C{NotFound} for a node that does not exist, may not be seen, or has no key.
+        """
+
+    def tasks(request: dict[str, Any]) -> Deferred[dict[str, Any]]:
+        """
+        Do something with a task.
+
+        @param request: C{{"op": "submit" | "accept" | "decline" | "execute" | "results", ...}}, as
+            the reference page I{Control socket extensions} lists it.
+        @return: Deferred of what C{pilotctl --json task ...} shows as data.
+        """
 
 
 class ISegmentReceiver(Interface):
