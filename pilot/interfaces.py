@@ -171,7 +171,7 @@ class IPilotNode(Interface):
         listeners, each is asked until one takes it, those inside the daemon first.  The same
         message may come twice if its sender saw no confirmation.
 
-        @param prefix: 1 to 64 printable ASCII characters, without quote and backslash.
+        @param prefix: 1 to 64 characters of C{A-Z a-z 0-9 . _ : -}.
         @param listener: C{source} is authenticated, own address for own messages; C{size} is in
             bytes.  The document is the listener's own.
         @return: a callable without arguments that ends it.

@@ -96,7 +96,7 @@ async def _deregister(server: IpcServer, payload: bytes) -> bytes:
 
 async def _set_tags(server: IpcServer, payload: bytes) -> bytes:
     tags = _string_list(payload, "set_tags: invalid JSON")
-    return encode_json(await _prefixed("set_tags", server.node.set_tags(tags)))
+    return encode_json(await _prefixed("set_tags", server.node.replace_tags(tags)))
 
 
 async def _set_task_exec(server: IpcServer, payload: bytes) -> bytes:

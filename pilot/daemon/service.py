@@ -127,12 +127,15 @@ class DaemonService(MultiService):
         if settings.echo:
             await node.listen(PORT_ECHO, EchoFactory())
         if settings.data_exchange:
-            exchange = DataExchangeFactory(mailbox, self._reactor, on_event=webhooks.emit)
+            exchange = DataExchangeFactory(
+                mailbox, self._reactor, on_event=webhooks.emit, claims=node.parts.claims
+            )
             sections["data_exchange"] = lambda: dict(exchange.statistics)
             await node.listen(PORT_DATA_EXCHANGE, exchange)
         if settings.event_stream:
             events = EventStreamFactory(self._reactor, on_event=webhooks.emit)
             sections["event_stream"] = events.broker.statistics
+            node.parts.taps.attach(events.broker)
             await node.listen(PORT_EVENT_STREAM, events)
 
     async def _open_tasks(self, node: PilotNode, workers: Workers) -> TaskSubmitService:
@@ -140,6 +143,7 @@ class DaemonService(MultiService):
             self._settings.home / "tasks", node, node.parts.registry, self._reactor, workers.run
         )
         tasks.setServiceParent(self)
+        node.parts.tasks = tasks.control
         await node.listen(PORT_TASK_SUBMIT, tasks.factory)
         return tasks
 

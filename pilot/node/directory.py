@@ -83,6 +83,18 @@ class PeerDirectory:
         """@return: Deferred of fresh facts about C{node_id}; fails as the registry client does."""
         return self._once("facts", node_id, self._lookup(node_id))
 
+    def recent(self, node_id: int) -> Deferred[PeerFacts]:
+        """@return: Deferred of facts about C{node_id} that are at most L{FRESH} seconds old."""
+        known = self._facts.get(node_id)
+        if known is not None and self._clock.seconds() - known[0] < FRESH:
+            return _done(known[1])
+        return self.lookup(node_id)
+
+    def age(self, node_id: int) -> float | None:
+        """@return: how old the facts about C{node_id} are, in seconds; None: there are none."""
+        known = self._facts.get(node_id)
+        return None if known is None else self._clock.seconds() - known[0]
+
     def facts(self, node_id: int) -> PeerFacts | None:
         """@return: what is remembered of C{node_id}, however old, or None."""
         known = self._facts.get(node_id)

@@ -5,23 +5,29 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort, IProtocol, IProtocolFactory
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pilot.address import Address, SocketAddress
+from pilot.crypto.skillsignature import signed_bytes
 from pilot.errors import (
     AddressError,
     ConnectionFailed,
     InvalidArgument,
+    NotFound,
     PilotError,
     RegistryError,
 )
 from pilot.interfaces import IPilotNode
+from pilot.node.announcing import encode_announcement
 from pilot.node.listening import ListeningPort
 from pilot.node.networks import member_ids
 from pilot.node.streamaddress import PilotStreamAddress
+from pilot.node.subscribing import subscribe
+from pilot.wire.eventstream import event_text
 
 if TYPE_CHECKING:
     from pilot.node.service import NodeParts
@@ -147,6 +153,85 @@ class PilotNode:
         """@return: a callable that ends the listening."""
         return self.parts.datagrams.listen(listener)
 
+    # -- messages and events -------------------------------------------------------------------
+
+    def send_message(
+        self, target: Target, document: dict[str, Any] | str | bytes
+    ) -> Deferred[None]:
+        """@return: Deferred of None when the peer has confirmed the message."""
+        return self.parts.messenger.send(target, document)
+
+    def publish(self, target: Target, topic: str, payload: bytes) -> Deferred[None]:
+        """@return: Deferred of None once the stream to the broker has the event."""
+        return self.parts.publisher.publish(target, topic, payload)
+
+    def subscribe(
+        self,
+        target: Target,
+        topic: str,
+        listener: Callable[[str, bytes], None],
+        on_end: Callable[[Failure], None],
+    ) -> Deferred[Callable[[], None]]:
+        """@return: Deferred of a callable that ends the subscription."""
+        return subscribe(self, target, topic, listener, on_end)
+
+    def claim_messages(
+        self,
+        prefix: str,
+        listener: Callable[[Address, dict[str, Any], int], bool | Deferred[bool]],
+    ) -> Callable[[], None]:
+        """@return: a callable that ends the claim."""
+        return self.parts.claims.claim(
+            (prefix,),
+            lambda source, document, content: listener(source, document, len(content)),
+        )
+
+    def watch_events(
+        self, prefix: str, listener: Callable[[Address, str, bytes], None]
+    ) -> Callable[[], None]:
+        """@return: a callable that ends the watching."""
+        return self.parts.taps.watch(
+            (prefix,),
+            lambda source, event: listener(source, event_text(event.topic), event.payload),
+        )
+
+    def announce(self, name: str, data: dict[str, Any], *, publish: bool = True) -> None:
+        """Tell the webhook, and the subscribers of the own broker."""
+        payload = encode_announcement(name, data)
+        self.parts.on_event(name, data)
+        if publish:
+            self.parts.taps.announce(name, payload)
+
+    # -- keys ----------------------------------------------------------------------------------
+
+    def sign(self, domain: str, data: bytes) -> Deferred[bytes]:
+        """@return: Deferred of the signature, which holds for C{domain} only."""
+        return maybeDeferred(lambda: self.parts.identity.sign(signed_bytes(domain, data)))
+
+    def public_key(self, node_id: int) -> Deferred[bytes]:
+        """@return: Deferred of a node's Ed25519 key, 32 bytes."""
+        return Deferred.fromCoroutine(self._public_key(node_id))
+
+    async def _public_key(self, node_id: int) -> bytes:
+        if node_id == self.parts.registry.node_id:
+            return self.parts.identity.public_key
+        try:
+            key = (await self.parts.directory.recent(node_id)).public_key
+        except RegistryError as error:
+            raise NotFound(f"no key of node {node_id}: {error.message}") from None
+        if key is None:
+            raise NotFound(f"node {node_id} has no key")
+        return key
+
+    # -- tasks ---------------------------------------------------------------------------------
+
+    def tasks(self, request: dict[str, Any]) -> Deferred[dict[str, Any]]:
+        """@return: Deferred of what became of the request."""
+        control = self.parts.tasks
+        if control is None:
+            return fail(no_tasks())
+        return Deferred.fromCoroutine(_awaited(control(request)))
+
     # -- trust ---------------------------------------------------------------------------------
 
     def handshake(self, node_id: int, justification: str = "") -> Deferred[dict[str, Any]]:
@@ -173,6 +258,10 @@ class PilotNode:
         """@return: Deferred of the trusted peers."""
         return succeed(self.parts.trust.trusted())
 
+    def peers(self) -> Deferred[list[dict[str, Any]]]:
+        """@return: Deferred of what is known of the trusted peers."""
+        return self.parts.peers.peers()
+
     # -- looking in ----------------------------------------------------------------------------
 
     def info(self) -> Deferred[dict[str, Any]]:
@@ -198,7 +287,21 @@ class PilotNode:
         self.parts.trust.public = public
         return reply
 
-    def set_tags(self, tags: list[str]) -> Deferred[dict[str, Any]]:
+    def tags(self) -> Deferred[list[str]]:
+        """@return: Deferred of the own tags."""
+        return Deferred.fromCoroutine(self._tags())
+
+    async def _tags(self) -> list[str]:
+        known = self.parts.profile.tags
+        if known is None:  # an earlier run may have set some
+            known = list((await self.parts.directory.lookup(self.own_address().node)).tags)
+        return list(known)
+
+    def set_tags(self, tags: list[str]) -> Deferred[list[str]]:
+        """@return: Deferred of the tags as stored."""
+        return self.replace_tags(tags).addCallback(lambda _: list(self.parts.profile.tags or ()))
+
+    def replace_tags(self, tags: list[str]) -> Deferred[dict[str, Any]]:
         """@return: Deferred of the registry's reply, the tags as stored in it."""
         return Deferred.fromCoroutine(self.parts.profile.set_tags(tags))
 
@@ -284,6 +387,15 @@ class PilotNode:
             await self.parts.networks.refresh()
         except PilotError as error:
             log.warn("memberships not refreshed: {error}", error=error.message)
+
+
+def no_tasks() -> PilotError:
+    """@return: what to say when the task service is switched off."""
+    return PilotError("this daemon takes no tasks", hint="start it without --no-tasksubmit")
+
+
+async def _awaited(work: Awaitable[_T]) -> _T:
+    return await work
 
 
 def _deferred(work: Deferred[_T] | Coroutine[Any, Any, _T]) -> Deferred[_T]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,23 @@ from pilot import _version
 from pilot.address import PORT_HANDSHAKE, Address
 from pilot.crypto.identity import Identity
 from pilot.errors import ConnectionFailed, PilotError
+from pilot.node.claims import Claims
 from pilot.node.datagrams import Datagrams
 from pilot.node.directory import PeerDirectory
+from pilot.node.keptstreams import DIAL_RATE, DIALS_AT_ONCE
+from pilot.node.messenger import Messenger
 from pilot.node.networks import Networks
 from pilot.node.node import PilotNode
+from pilot.node.peers import KnownPeers
 from pilot.node.ports import PortTable
 from pilot.node.profile import Profile
+from pilot.node.publishing import Publisher
 from pilot.node.registration import Registration
 from pilot.node.report import Report
 from pilot.node.settings import NodeSettings
 from pilot.node.streams import StreamTable
+from pilot.node.taps import Taps
+from pilot.node.turnstile import Turnstile
 from pilot.registry.client import RegistryClient
 from pilot.stream.config import StreamConfig
 from pilot.trust.protocol import HandshakeFactory
@@ -69,6 +76,13 @@ class NodeParts:
     @ivar datagrams: datagrams in and out.
     @ivar registration: the heartbeat.
     @ivar report: the info and health replies.
+    @ivar peers: what is known of the trusted peers.
+    @ivar messenger: messages to other nodes.
+    @ivar publisher: events to other nodes' brokers.
+    @ivar claims: who takes messages before they reach the inbox.
+    @ivar taps: who watches the own broker.
+    @ivar on_event: told what happens, for webhooks.
+    @ivar tasks: does what is asked about tasks; None when nobody does.
     """
 
     settings: NodeSettings
@@ -83,6 +97,13 @@ class NodeParts:
     datagrams: Datagrams
     registration: Registration
     report: Report
+    peers: KnownPeers
+    messenger: Messenger
+    publisher: Publisher
+    claims: Claims
+    taps: Taps
+    on_event: EventListener
+    tasks: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]] | None = None
     trust_or_none: TrustService | None = None
 
     @property
@@ -193,6 +214,16 @@ class NodeService(Service):
             after_return=self._after_return,
         )
         parts.report = Report(reactor, parts)
+        parts.peers = KnownPeers(reactor, parts.directory, lambda: parts.trust.trusted())
+        dials = Turnstile(reactor, at_once=DIALS_AT_ONCE, rate=DIAL_RATE)
+        parts.messenger = Messenger(reactor, self.node, dials, self._rng)
+        parts.publisher = Publisher(reactor, self.node, dials, self._rng)
+        parts.claims = Claims(reactor)
+        parts.taps = Taps(lambda: self.node.address)
+        parts.on_event = on_event
+        parts.report.sections["messages"] = parts.messenger.streams.statistics
+        parts.report.sections["published"] = parts.publisher.streams.statistics
+        parts.report.sections["claims"] = parts.claims.statistics
 
     # -- start and stop ------------------------------------------------------------------------
 
@@ -256,6 +287,9 @@ class NodeService(Service):
             self._refreshing.stop()
         if parts.trust_or_none is not None:
             parts.trust.stop()
+        parts.peers.close()
+        parts.messenger.streams.close()
+        parts.publisher.streams.close()
         parts.streams.close()
         # A registry of this implementation keeps what belongs to a node that says goodbye.  Others
         # take it out of its networks for good, so there a member leaves without a word.

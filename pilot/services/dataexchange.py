@@ -26,7 +26,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pilot.address import Address
 from pilot.errors import WireError
+from pilot.node.claims import Claims
 from pilot.services.exchange import ExchangeLimits, Pending
 from pilot.services.filenames import readable
 from pilot.services.mailbox import Mailbox
@@ -58,8 +60,12 @@ class DataExchange(Protocol):
     @ivar sender: the peer's address, without port.
     """
 
-    def __init__(self, sender: str, factory: DataExchangeFactory) -> None:
+    def __init__(
+        self, sender: str, factory: DataExchangeFactory, source: Address | None = None
+    ) -> None:
+        """@param source: the same address, if the peer is a node."""
         self.sender = sender
+        self._source = source
         self._factory = factory
         limits = self._limits = factory.limits
         self._reader = FrameReader()
@@ -200,14 +206,32 @@ class DataExchange(Protocol):
         if self._content is not None:
             content, self._content = b"".join(self._content), None
             self._waiting_bytes += frame.size
-            kind = type_name(frame.kind)
-            delivery = self._factory.mailbox.deliver(kind, content, self.sender)
-            delivery.addBoth(self._delivered, frame)
+            claims = self._factory.claims
+            offered = None
+            if claims is not None and claims.active and frame.kind != FrameType.BINARY:
+                offered = claims.offer(self._source, content) if self._source else None
+            if offered is None:
+                self._deliver(content, frame)
+            else:
+                offered.addCallback(self._offered, content, frame)
         elif self._transfer is not None:
             self._finishing = True
             self._transfer.finish().addBoth(self._transferred, frame)
         elif frame.answer is None:
             frame.confirm()  # as the reference does with what it has no use for
+
+    def _offered(self, taken: bool, content: bytes, frame: Pending) -> None:
+        if not taken:
+            self._deliver(content, frame)
+            return
+        self._waiting_bytes -= frame.size
+        frame.confirm()
+        self._factory.statistics["claimed"] += 1
+        self._pump()
+
+    def _deliver(self, content: bytes, frame: Pending) -> None:
+        delivery = self._factory.mailbox.deliver(type_name(frame.kind), content, self.sender)
+        delivery.addBoth(self._delivered, frame)
 
     def _delivered(self, outcome: Path | Failure, frame: Pending) -> None:
         self._waiting_bytes -= frame.size
@@ -337,8 +361,9 @@ class DataExchangeFactory(Factory):
     @param mailbox: where mail goes.
     @param clock: the reactor.
     @param on_event: told C{message.received} and C{file.received}, as a webhook shows them.
+    @param claims: asked about small messages before they are stored; what is taken is not stored.
     @ivar statistics: how often what has happened: C{messages}, C{files}, C{full}, C{failed},
-        C{malformed}, C{timeouts}, C{declined}.
+        C{malformed}, C{timeouts}, C{declined}, C{claimed}.
     """
 
     noisy = False
@@ -349,8 +374,10 @@ class DataExchangeFactory(Factory):
         clock: Any,
         on_event: OnEvent = lambda name, data: None,
         limits: ExchangeLimits | None = None,
+        claims: Claims | None = None,
     ) -> None:
         self.mailbox = mailbox
+        self.claims = claims
         self.clock = clock
         self.limits = limits or ExchangeLimits()
         self.statistics: Counter[str] = Counter()
@@ -364,7 +391,8 @@ class DataExchangeFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> DataExchange | None:
         """@return: a protocol, or C{None} when there are too many connections."""
-        sender = str(getattr(addr, "address", None) or getattr(addr, "host", addr))
+        source = getattr(addr, "address", None)
+        sender = str(source or getattr(addr, "host", addr))
         limits = self.limits
         if (
             self.connections >= limits.connections
@@ -373,7 +401,7 @@ class DataExchangeFactory(Factory):
             self.statistics["declined"] += 1
             return None
         self._peers[sender] += 1
-        return DataExchange(sender, self)
+        return DataExchange(sender, self, source if isinstance(source, Address) else None)
 
     def disconnected(self, protocol: DataExchange) -> None:
         """A connection is over."""

@@ -205,6 +205,7 @@ class Broker:
     @ivar limits: what it may cost.
     @ivar counters: what it has done.
     @ivar queued: bytes that wait for slow subscribers.
+    @ivar tap: told address and port of every publisher, and what it has published; None: nobody.
     """
 
     def __init__(
@@ -217,6 +218,7 @@ class Broker:
         self.limits = EventLimits() if limits is None else limits
         self.counters = EventCounters()
         self.queued = 0
+        self.tap: Callable[[str, list[Event]], None] | None = None
         self._on_event = on_event
         # The dicts are used as sets that keep the order of subscription.
         self._exact: dict[bytes, dict[Subscription, None]] = {}
@@ -284,6 +286,22 @@ class Broker:
                         "from": publisher.remote,
                     },
                 )
+        if self.tap is not None:
+            self.tap(publisher.remote, events)
+
+    def announce(self, remote: str, event: Event) -> None:
+        """
+        Pass on an event of this node itself, which has no connection; no hook is told of it.
+
+        @param remote: own address and port.
+        """
+        frames, frame = [event.frame], event.frame
+        self.counters.published += 1
+        self.counters.published_bytes += len(frame)
+        for subscription in self.route(event.topic):
+            subscription.deliver(frames, frame)
+        if self.tap is not None:
+            self.tap(remote, [event])
 
     def route(self, topic: bytes) -> tuple[Subscription, ...]:
         """@return: who gets events on C{topic}: exact subscribers first, each in order."""

@@ -299,7 +299,7 @@ class FakeNode:
     def set_visibility(self, public: bool) -> Deferred[dict[str, Any]]:
         return self._ok("set_visibility_ok", visibility="public" if public else "private")
 
-    def set_tags(self, tags: list[str]) -> Deferred[dict[str, Any]]:
+    def replace_tags(self, tags: list[str]) -> Deferred[dict[str, Any]]:
         if len(tags) > 3:
             return fail(PilotError("maximum 3 tags allowed"))
         if any(" " in tag or not tag or len(tag) > 32 for tag in tags):

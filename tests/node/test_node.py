@@ -325,7 +325,7 @@ def test_revoked_trust_ends_streams_and_shuts_the_door(world: World) -> None:
 
 def test_a_clean_stop_says_goodbye_and_a_restart_finds_everything_as_it_was(world: World) -> None:
     alice, bob = pair(world)
-    world.wait(bob.set_tags(["blue"]))
+    assert world.wait(bob.set_tags(["#blue"])) == ["blue"]
     world.stop("bob")
     with pytest.raises(ConnectionFailed):
         world.wait(alice.dial("bob", 80, RecorderFactory()))
