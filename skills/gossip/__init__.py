@@ -1,1 +1,1 @@
-"""The gossip skill: shared state that spreads through a swarm without a coordinator."""
+"""Shared state of a swarm: a map of registers that every member holds and news keep equal."""
