@@ -65,3 +65,12 @@ def socket_path() -> str:
     if configured and isinstance(configured, str):
         return os.path.expanduser(configured)
     return DEFAULT_SOCKET
+
+
+def skill_socket(control: str, name: str) -> str:
+    """
+    @param control: the daemon's control socket.
+    @return: the socket of the skill C{name}: beside the daemon's, C{-NAME} before the ending.
+    """
+    root, ending = os.path.splitext(control)
+    return f"{root}-{name}{ending}"
