@@ -1,0 +1,1 @@
+"""Presence: who is there, who takes work, and how sure we are."""
