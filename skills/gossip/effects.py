@@ -45,8 +45,8 @@ class Event(NamedTuple):
     C{gossip.changed}: C{{"changes": [{"key", "value", "deleted", "author", "hlc", "local",
     "previous": {"value", "deleted", "author", "hlc"} | None}, ...]}}, what changed since the last
     such event, at most one event per coalescing pause.
-    C{gossip.synced}: C{{"peer", "root"}}: a partner holds the same; told when the replica was not in
-    step before, and for every C{sync} that was asked for.
+    C{gossip.synced}: C{{"peer", "root"}}: a partner holds the same; told when the replica was not
+    in step before, and for every C{sync} that was asked for.
     C{gossip.diverged}: C{{"peer", "root", "theirs", "cause"}}: a partner keeps differing, or a
     C{sync} that was asked for did not end in agreement.
     C{gossip.rejected}: C{{"peer", "reason", "key", "count"}}: something a peer sent was refused;

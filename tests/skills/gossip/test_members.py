@@ -1,0 +1,195 @@
+"""What is believed of members, and the news about them."""
+
+from __future__ import annotations
+
+from skills.gossip.config import GossipConfig
+from skills.gossip.effects import PeerFacts
+from skills.gossip.member import Change, Standing
+from skills.gossip.members import Membership
+
+CONFIG = GossipConfig()
+WALL = 1_800_000_000.0
+OWN = 1
+
+
+def membership(**options) -> Membership:
+    return Membership(OWN, 100, GossipConfig(**options), 0.0)
+
+
+def taken(members: Membership) -> list[tuple[Change, int]]:
+    changes, members.changes = members.changes, []
+    return [(change, node) for change, node, _ in changes]
+
+
+def told(members: Membership, node: int) -> list[str]:
+    return [code for about, _inc, _seq, code in members.rumors(16) if about == node]
+
+
+def test_ourselves_are_no_member():
+    members = membership()
+    assert members.trust([PeerFacts(OWN), PeerFacts(2)]) == [2]
+    assert list(members.trusted) == [2]
+
+
+def test_only_new_peers_are_new():
+    members = membership()
+    members.trust([PeerFacts(2), PeerFacts(3)])
+    assert members.trust([PeerFacts(3), PeerFacts(4)]) == [4]
+
+
+def test_a_member_joins_with_its_first_message_and_fails_when_nothing_reaches_it():
+    members = membership()
+    member = members.member(2, 0.0)
+    members.heard(member, 0.0, 7, proof=True)
+    assert taken(members) == [(Change.JOINED, 2)]
+    for _ in range(3):
+        assert members.usable(2)
+        members.undelivered(member, 1.0)
+    assert not members.usable(2) and list(members.failed) == [2]
+    assert taken(members) == [(Change.FAILED, 2)]
+    assert told(members, 2) == ["f"]
+    members.heard(member, 2.0, 7, proof=True)
+    assert members.usable(2) and not members.failed
+    assert taken(members) == [(Change.JOINED, 2)]
+    assert told(members, 2) == ["a"]
+
+
+def test_one_message_that_arrives_ends_the_count_of_failures():
+    members = membership()
+    member = members.member(2, 0.0)
+    for at in range(20):
+        members.undelivered(member, float(at))
+        members.undelivered(member, float(at))
+        members.heard(member, float(at), proof=False)
+    assert members.usable(2)
+
+
+def test_silence_counts_less_than_failure():
+    members = membership()
+    member = members.member(2, 0.0)
+    for _ in range(9):
+        members.silent(member, 0.0)
+    assert members.usable(2)
+    members.silent(member, 0.0)
+    assert not members.usable(2)
+
+
+def test_proof_of_version_two_wears_off():
+    members = membership()
+    members.trust([PeerFacts(2), PeerFacts(3, True), PeerFacts(4, False)])
+    members.heard(members.member(2, 0.0), 0.0, proof=True)
+    assert members.version2(2, 599.0) and not members.version2(2, 600.0)
+    assert members.version2(3, 1e6)
+    assert not members.version2(4, 0.0)
+
+
+def test_who_left_does_not_come_back_by_hearsay():
+    members = membership()
+    member = members.member(2, 0.0)
+    members.heard(member, 0.0, 7, proof=True)
+    members.left(member, 7, 1.0)
+    assert not members.news(2.0, WALL, 2, 7, 99, "a")
+    assert not members.usable(2)
+    assert members.news(2.0, WALL, 2, 8, 0, "a")
+    assert members.usable(2)
+
+
+def test_a_message_overtaken_by_the_good_bye_changes_nothing():
+    members = membership()
+    member = members.member(2, 0.0)
+    members.left(member, 7, 1.0)
+    members.heard(member, 1.5, 7, proof=True)
+    assert member.standing is Standing.LEFT
+    members.heard(member, 1.6, 8, proof=True)
+    assert member.standing is Standing.ONLINE
+
+
+def test_news_about_the_forgotten_does_not_circle():
+    members = membership()
+    member = members.member(2, 0.0)
+    members.heard(member, 0.0, 7, proof=True)
+    for _ in range(3):
+        members.undelivered(member, 0.0)
+    members.forget(CONFIG.forget + 1.0)
+    assert 2 not in members.known and (2, 7) in members.buried()
+    at = CONFIG.forget + 2.0
+    assert not members.news(at, WALL, 2, 7, 5, "a")
+    assert not members.news(at, WALL, 2, 7, 5, "f")
+    assert 2 not in members.known
+
+
+def test_the_departed_survive_a_restart():
+    members = membership()
+    members.restore({2: 7}, 0.0)
+    assert not members.news(1.0, WALL, 2, 7, 5, "a")
+    assert members.news(1.0, WALL, 2, 8, 0, "a")
+
+
+def test_we_refute_our_own_death_with_a_higher_incarnation():
+    members = membership()
+    members.rumors(16)
+    assert members.news(1.0, WALL, OWN, 100, 5, "f")
+    assert members.incarnation == 101
+    assert members.rumors(1) == ((OWN, 101, 0, "a"),)
+    assert not members.news(1.0, WALL, OWN, 100, 9, "f")
+    assert members.incarnation == 101
+
+
+def test_nobody_drives_our_incarnation_away():
+    members = membership()
+    members.news(1.0, WALL, OWN, 2**53, 5, "f")
+    assert members.incarnation == 100
+    members.news(1.0, WALL, 2, 2**53, 5, "l")
+    assert members.buried() == []
+
+
+def test_an_accusation_does_not_outweigh_what_we_heard_ourselves():
+    members = membership()
+    member = members.member(2, 0.0)
+    members.heard(member, 0.0, 7, proof=True)
+    members.rumors(16)
+    assert members.news(10.0, WALL, 2, 7, 3, "f")
+    assert members.usable(2)
+    assert (2, 7, 4, "a") in members.rumors(16)
+
+
+def test_an_accusation_counts_when_we_know_no_better():
+    members = membership()
+    member = members.member(2, 0.0)
+    members.heard(member, 0.0, 7, proof=True)
+    taken(members)
+    assert members.news(60.0, WALL, 2, 7, 3, "f")
+    assert taken(members) == [(Change.FAILED, 2)]
+    assert members.news(61.0, WALL, 2, 7, 4, "a")
+    assert members.usable(2)
+
+
+def test_news_is_passed_on_a_bounded_number_of_times():
+    members = membership()
+    members.trust([PeerFacts(node) for node in range(2, 12)])
+    members.news(0.0, WALL, 5, 7, 0, "a")
+    times = sum("a" in told(members, 5) for _ in range(100))
+    assert 1 < times <= 10
+
+
+def test_the_table_of_members_is_bounded():
+    members = membership(members=10)
+    assert len(members.trust([PeerFacts(node) for node in range(2, 40)])) == 10
+    for node in range(2, 12):
+        members.heard(members.member(node, 0.0), 0.0, proof=True)
+    assert members.member(99, 0.0) is None
+    assert members.refused == 29
+    for node in range(100, 200):
+        assert not members.news(0.0, WALL, node, 1, 1, "a")
+    assert len(members.known) == 10
+
+
+def test_a_failed_member_makes_room():
+    members = membership(members=2)
+    members.trust([PeerFacts(2), PeerFacts(3)])
+    for node in (2, 3):
+        members.heard(members.member(node, 0.0), 0.0, proof=True)
+    for _ in range(3):
+        members.undelivered(members.known[2], 1.0)
+    assert members.member(4, 2.0) is not None
+    assert 2 not in members.known and not members.failed
