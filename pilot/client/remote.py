@@ -2,43 +2,52 @@
 
 from __future__ import annotations
 
+import base64
+import random
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort, IProtocol, IProtocolFactory
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pilot.address import Address, SocketAddress
 from pilot.client import places
 from pilot.client.remote_connection import DaemonError
+from pilot.client.remote_errors import data_of, meaning
+from pilot.client.remote_interests import RemoteInterests
 from pilot.client.remote_link import RemoteLink, only_gone
 from pilot.client.remote_stream import RemoteStream
 from pilot.errors import (
     AddressError,
     ConnectionFailed,
-    ConnectionRefused,
-    DialTimeout,
     InvalidArgument,
-    NotFound,
     NotRunning,
-    PilotError,
-    PortInUse,
-    RegistryError,
     WireError,
 )
 from pilot.interfaces import IPilotNode
+from pilot.node.announcing import encode_announcement
+from pilot.node.keptstreams import DIAL_RATE, DIALS_AT_ONCE
+from pilot.node.messenger import Messenger
+from pilot.node.publishing import Publisher
 from pilot.node.streamaddress import PilotStreamAddress
+from pilot.node.subscribing import subscribe
+from pilot.node.turnstile import Turnstile
 from pilot.wire import ipc
-from pilot.wire.ipc import Command, ConnId, HandshakeSub, encode_frame
-from pilot.wire.ipc_extensions import WANTS_DATAGRAMS
+from pilot.wire.eventstream import event_text
+from pilot.wire.ipc import Command, ConnId, HandshakeSub, encode_frame, encode_json
+from pilot.wire.ipc_extensions import WANTS_DATAGRAMS, Extension
 from pilot.wire.jsontext import load
 
 log = Logger()
 
 #: Seconds to wait for an answer to a dial; the daemon itself gives up after 39.
 DIAL_TIMEOUT = 60.0
+
+#: Seconds to wait for an answer about a task: a dial, a large file, and the peer's answer.
+TASK_TIMEOUT = 300.0
 
 #: Largest datagram that fits one UDP packet with all its wrapping, bytes.
 MAX_DATAGRAM = 65437
@@ -68,7 +77,12 @@ class RemoteNode:
         self._link = RemoteLink(reactor)
         self._link.on_datagram = self._datagram
         self._link.on_idle = self._maybe_idle
-        self._link.on_disconnect = lambda: self.on_disconnect()
+        self._link.on_disconnect = self._disconnected
+        self._interests = RemoteInterests(reactor, self._link, self._ask_node)
+        rng = random.SystemRandom()
+        dials = Turnstile(reactor, at_once=DIALS_AT_ONCE, rate=DIAL_RATE)
+        self._messenger = Messenger(reactor, self, dials, rng)
+        self._publisher = Publisher(reactor, self, dials, rng)
         self._dials = 0
         self._datagram_listeners: list[DatagramListener] = []
 
@@ -81,6 +95,8 @@ class RemoteNode:
 
     def close(self) -> None:
         """Hang up; the daemon closes this connection's streams and frees its ports."""
+        self._messenger.streams.close()
+        self._publisher.streams.close()
         self._link.connection.close()
 
     @property
@@ -262,10 +278,122 @@ class RemoteNode:
         reply = await self._ask(Command.HANDSHAKE, ipc.Handshake(sub).encode())
         return list(reply.get(name) or [])
 
+    # -- messages and events -------------------------------------------------------------------
+
+    def send_message(
+        self, target: Target, document: dict[str, Any] | str | bytes
+    ) -> Deferred[None]:
+        """@return: Deferred of None when the peer has confirmed the message."""
+        return self._messenger.send(target, document)
+
+    def publish(self, target: Target, topic: str, payload: bytes) -> Deferred[None]:
+        """@return: Deferred of None once the stream to the broker has the event."""
+        return self._publisher.publish(target, topic, payload)
+
+    def subscribe(
+        self,
+        target: Target,
+        topic: str,
+        listener: Callable[[str, bytes], None],
+        on_end: Callable[[Failure], None],
+    ) -> Deferred[Callable[[], None]]:
+        """@return: Deferred of a callable that ends the subscription."""
+        return subscribe(self, target, topic, listener, on_end)
+
+    def claim_messages(
+        self,
+        prefix: str,
+        listener: Callable[[Address, dict[str, Any], int], bool | Deferred[bool]],
+    ) -> Callable[[], None]:
+        """@return: a callable that ends the claim."""
+        self._must_be_extended()
+        return self._interests.claim(
+            prefix, lambda source, document, content: listener(source, document, len(content))
+        )
+
+    def watch_events(
+        self, prefix: str, listener: Callable[[Address, str, bytes], None]
+    ) -> Callable[[], None]:
+        """@return: a callable that ends the watching."""
+        self._must_be_extended()
+        return self._interests.watch(
+            prefix,
+            lambda source, event: listener(source, event_text(event.topic), event.payload),
+        )
+
+    def announce(self, name: str, data: dict[str, Any], *, publish: bool = True) -> None:
+        """Tell the webhook, and the subscribers of the node's broker."""
+        self._must_be_extended()
+        encode_announcement(name, data)  # so that whoever calls hears what is wrong with it
+        asked = self._node_request("announce", name=name, data=data, publish=publish)
+        asked.addErrback(lambda reason: log.failure("{name} not announced", reason, name=name))
+
+    # -- what the node is, knows and does ------------------------------------------------------
+
+    def peers(self) -> Deferred[list[dict[str, Any]]]:
+        """@return: Deferred of what is known of the trusted peers."""
+        return Deferred.fromCoroutine(self._peers())
+
+    async def _peers(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        more = True
+        while more:
+            after = found[-1]["node_id"] if found else -1
+            answer = await self._ask_node("peers", after=after)
+            found += answer["peers"]
+            more = bool(answer["more"]) and bool(answer["peers"])
+        return found
+
+    def tags(self) -> Deferred[list[str]]:
+        """@return: Deferred of the node's tags."""
+        return self._node_request("tags").addCallback(lambda answer: list(answer["tags"]))
+
+    def set_tags(self, tags: list[str]) -> Deferred[list[str]]:
+        """@return: Deferred of the tags as stored."""
+        asked = self._node_request("set_tags", tags=list(tags))
+        return asked.addCallback(lambda answer: list(answer["tags"]))
+
+    def sign(self, domain: str, data: bytes) -> Deferred[bytes]:
+        """@return: Deferred of the signature, which holds for C{domain} only."""
+        text = base64.b64encode(data).decode("ascii")
+        asked = self._node_request("sign", domain=domain, data=text)
+        return asked.addCallback(lambda answer: base64.b64decode(answer["signature"]))
+
+    def public_key(self, node_id: int) -> Deferred[bytes]:
+        """@return: Deferred of a node's Ed25519 key, 32 bytes."""
+        asked = self._node_request("public_key", node_id=node_id)
+        return asked.addCallback(lambda answer: base64.b64decode(answer["public_key"]))
+
+    def tasks(self, request: dict[str, Any]) -> Deferred[dict[str, Any]]:
+        """@return: Deferred of what became of the request."""
+
+        async def ask() -> dict[str, Any]:
+            self._must_be_extended()
+            payload = encode_json(request)
+            return data_of(await self._ask(Extension.TASK, payload, timeout=TASK_TIMEOUT))
+
+        return Deferred.fromCoroutine(ask())
+
+    def _node_request(self, op: str, **fields: Any) -> Deferred[dict[str, Any]]:
+        return Deferred.fromCoroutine(self._ask_node(op, **fields))
+
+    async def _ask_node(self, op: str, **fields: Any) -> dict[str, Any]:
+        self._must_be_extended()
+        return data_of(await self._ask(Extension.NODE, encode_json({"op": op, **fields})))
+
+    def _must_be_extended(self) -> None:
+        if not self._link.open:
+            raise NotRunning("the daemon closed the connection")
+        if not self.extended:
+            raise ConnectionFailed(
+                "this daemon has no such command",
+                hint="it is another implementation's; start ours",
+            )
+
     # -- requests ------------------------------------------------------------------------------
 
-    async def _ask(self, command: Command, payload: bytes = b"") -> dict[str, Any]:
-        reply = load(await self._request(command, payload, command + 1))
+    async def _ask(self, command: int, payload: bytes = b"", **ways: Any) -> dict[str, Any]:
+        reply = load(await self._request(command, payload, command + 1, **ways))
         if not isinstance(reply, dict):
             raise ConnectionFailed("the daemon's answer makes no sense")
         return reply
@@ -274,7 +402,12 @@ class RemoteNode:
         try:
             return await self._link.connection.request(command, payload, expected, **ways)
         except DaemonError as error:
-            raise _meaning(error.message) from None
+            raise meaning(error.message) from None
+
+    def _disconnected(self) -> None:
+        self._messenger.streams.close()
+        self._publisher.streams.close()
+        self.on_disconnect()
 
     def _maybe_idle(self) -> None:
         if self._link.open and self.is_idle:
@@ -306,18 +439,3 @@ def _checked_port(encode: Callable[[], bytes], port: int) -> bytes:
         return encode()
     except WireError:
         raise InvalidArgument(f"invalid port {port}: expected 0 to 65535") from None
-
-
-def _meaning(text: str) -> PilotError:
-    """@return: what the in-process node would have failed with."""
-    if text == "connection refused":
-        return ConnectionRefused(text)
-    if text == "dial timeout":
-        return DialTimeout(text)
-    if text.startswith("port ") and text.endswith(" already bound"):
-        return PortInUse(text)
-    if text.startswith("resolve_hostname: registry: "):
-        return RegistryError(text.removeprefix("resolve_hostname: registry: "))
-    if text.startswith("handshake revoke: ") and "not trusted" in text:
-        return NotFound(text.removeprefix("handshake revoke: "))
-    return ConnectionFailed(text)

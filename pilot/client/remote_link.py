@@ -21,7 +21,15 @@ from pilot.errors import ConnectionFailed, NotRunning, PilotError
 from pilot.node.streamaddress import PilotStreamAddress
 from pilot.wire import ipc
 from pilot.wire.ipc import Command, ConnId, encode_frame
-from pilot.wire.ipc_extensions import Closed, CloseReason, Extension, Hello, HelloOk
+from pilot.wire.ipc_extensions import (
+    Claimed,
+    Closed,
+    CloseReason,
+    Extension,
+    Hello,
+    HelloOk,
+    WatchedEvent,
+)
 
 log = Logger()
 
@@ -40,6 +48,8 @@ class RemoteLink:
     @ivar extended: whether the daemon speaks our extensions; others cannot tell a reset from a
         clean end, and one stream that is not read holds up the others.
     @ivar on_datagram: told each datagram.
+    @ivar on_claimed: told each message that this program claims.
+    @ivar on_event: told each event that it watches.
     @ivar on_idle: called when the last stream has ended.
     @ivar on_disconnect: called when the connection ends.
     """
@@ -49,6 +59,8 @@ class RemoteLink:
         self.open = False
         self.extended = False
         self.on_datagram: Callable[[ipc.RecvFrom], None] = lambda heard: None
+        self.on_claimed: Callable[[Claimed], None] = lambda claimed: None
+        self.on_event: Callable[[WatchedEvent], None] = lambda event: None
         self.on_idle: Callable[[], None] = lambda: None
         self.on_disconnect: Callable[[], None] = lambda: None
         self._reactor = reactor
@@ -211,6 +223,10 @@ class RemoteLink:
             self._accepted(ipc.Accept.decode(payload))
         elif command == Command.RECV_FROM:
             self.on_datagram(ipc.RecvFrom.decode(payload))
+        elif command == Extension.CLAIMED:
+            self.on_claimed(Claimed.decode(payload))
+        elif command == Extension.EVENT:
+            self.on_event(WatchedEvent.decode(payload))
         elif command == Extension.CLOSED:
             self._closed(Closed.decode(payload))
         elif command == Command.CLOSE_OK and not self.extended:

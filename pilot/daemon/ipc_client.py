@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -13,7 +13,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pilot.address import Address
+from pilot.daemon.ipc_interests import Interests
 from pilot.daemon.ipc_limits import IpcLimits
+from pilot.daemon.ipc_node import node_request
 from pilot.daemon.ipc_outlet import Outlet
 from pilot.daemon.ipc_ports import BoundPort, DialFactory
 from pilot.daemon.ipc_replies import Place, ReplyLine
@@ -23,7 +25,14 @@ from pilot.errors import PilotError, WireError
 from pilot.wire import ipc
 from pilot.wire.framing import FramingError
 from pilot.wire.ipc import ERROR_CODE, Command, ConnId, FrameDecoder, encode_frame
-from pilot.wire.ipc_extensions import VERSION, WANTS_DATAGRAMS, Extension, Hello, HelloOk
+from pilot.wire.ipc_extensions import (
+    VERSION,
+    WANTS_DATAGRAMS,
+    Extension,
+    Hello,
+    HelloOk,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from pilot.daemon.ipc import IpcServer
@@ -60,6 +69,9 @@ class IpcClient(Protocol):
         self._streams: set[IpcStream] = set()
         self._ports: dict[int, BoundPort] = {}
         self._dials: set[Deferred[Any]] = set()
+        self._interests = Interests(
+            server.node, limits, server.refused, self.push, self._outlet.write_datagram
+        )
         self._commands: dict[int, Callable[[bytes], None]] = {
             Command.SEND: self._send,
             Command.CLOSE: self._close,
@@ -72,6 +84,8 @@ class IpcClient(Protocol):
             Extension.PAUSE: self._pause,
             Extension.RESUME: self._resume,
             Extension.UNBIND: self._unbind,
+            Extension.NODE: self._node,
+            Extension.VERDICT: self._verdict,
         }
 
     # -- the socket ----------------------------------------------------------------------------
@@ -130,6 +144,7 @@ class IpcClient(Protocol):
             dial.cancel()
         for port in self._ports.values():
             port.close()
+        self._interests.close()
         self._streams.clear()
         self._ports.clear()
 
@@ -173,6 +188,8 @@ class IpcClient(Protocol):
 
     def _handle(self, command: int, payload: bytes) -> None:
         direct = self._commands.get(command)
+        if command >= Extension.NODE and not self.extended:
+            direct = None  # who has not said hello is talking to the reference
         try:
             if direct is not None:
                 direct(payload)
@@ -190,9 +207,12 @@ class IpcClient(Protocol):
             self._work_on(command, payload, self._line.join())
 
     def _work_on(self, command: int, payload: bytes, place: Place) -> None:
-        work: Deferred[bytes] = Deferred.fromCoroutine(REQUESTS[command](self._server, payload))
-        work.addCallback(lambda reply: self._answer(place, encode_frame(command + 1, reply)))
-        work.addErrback(self._refuse, place)
+        self._answer_with(command + 1, REQUESTS[command](self._server, payload), place)
+
+    def _answer_with(self, command: int, work: Coroutine[Any, Any, bytes], place: Place) -> None:
+        done = Deferred.fromCoroutine(work)
+        done.addCallback(lambda reply: self._answer(place, encode_frame(command, reply)))
+        done.addErrback(self._refuse, place)
 
     def _answer(
         self, place: Place, frame: bytes, released: Callable[[], None] | None = None
@@ -367,6 +387,13 @@ class IpcClient(Protocol):
             self._outlet.write_datagram(frame)
 
     # -- the rest ------------------------------------------------------------------------------
+
+    def _node(self, payload: bytes) -> None:
+        work = node_request(self._server.node, self._interests, payload)
+        self._answer_with(Extension.NODE_OK, work, self._line.join())
+
+    def _verdict(self, payload: bytes) -> None:
+        self._interests.decided(Verdict.decode(payload))
 
     def _hello(self, payload: bytes) -> None:
         hello = Hello.decode(payload)

@@ -20,6 +20,10 @@ class IpcLimits:
         then its socket is not read until there is room.
     @ivar reply_backlog: bytes of answers that a client may leave unread; then likewise.
     @ivar datagram_backlog: bytes of datagrams that wait for a slow client; the oldest go first.
+    @ivar prefixes_per_client: of messages that one client claims, and of events that it watches.
+    @ivar undecided_per_client: claimed messages that one client may think about; the next goes on
+        to the next claimer, or to the inbox.
+    @ivar undecided_bytes: bytes of those.
     @ivar grace: seconds between BindOK and the first Accept, and between the frame that announces
         a stream and its CloseOK.  The published drivers lose what follows sooner.
     """
@@ -32,4 +36,7 @@ class IpcLimits:
     stream_backlog: int = 1 << 20
     reply_backlog: int = 256 << 10
     datagram_backlog: int = 1 << 20
+    prefixes_per_client: int = 64
+    undecided_per_client: int = 256
+    undecided_bytes: int = 4 << 20
     grace: float = 0.005

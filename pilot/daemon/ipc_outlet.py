@@ -35,7 +35,7 @@ class Outlet:
         self._on_blocked = on_blocked
         self._on_free = on_free
         self._transport: Any = None
-        self._datagrams: deque[bytes] = deque()
+        self._datagrams: deque[tuple[bytes, str]] = deque()
         self._datagram_bytes = 0
 
     def open(self, transport: Any) -> None:
@@ -49,16 +49,21 @@ class Outlet:
         if self.blocked:
             self.owed += len(frame)
 
-    def write_datagram(self, frame: bytes) -> None:
-        """Write a datagram; while the client does not read, the oldest that wait are lost."""
+    def write_datagram(self, frame: bytes, counter: str = "ipc_datagrams") -> None:
+        """
+        Write what may be lost; while the client does not read, the oldest that wait are.
+
+        @param counter: counts it, should it be lost.
+        """
         if not self.blocked:
             self._transport.write(frame)
             return
-        self._datagrams.append(frame)
+        self._datagrams.append((frame, counter))
         self._datagram_bytes += len(frame)
         while self._datagram_bytes > self._limits.datagram_backlog:
-            self._datagram_bytes -= len(self._datagrams.popleft())
-            self._refused["ipc_datagrams"] += 1
+            lost, counter = self._datagrams.popleft()
+            self._datagram_bytes -= len(lost)
+            self._refused[counter] += 1
 
     def pauseProducing(self) -> None:
         """The socket is full."""
@@ -70,7 +75,7 @@ class Outlet:
         self.blocked = False
         self.owed = 0
         while self._datagrams and not self.blocked:
-            frame = self._datagrams.popleft()
+            frame, _ = self._datagrams.popleft()
             self._datagram_bytes -= len(frame)
             self._transport.write(frame)
         self._on_free()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pilot.daemon.webhook_url import check_webhook_url
 from pilot.errors import InvalidArgument, PilotError, RegistryError, WireError
+from pilot.node.node import no_tasks
 from pilot.wire import ipc
 from pilot.wire.ipc import (
     MAX_FRAME,
@@ -115,20 +116,34 @@ async def _set_webhook(server: IpcServer, payload: bytes) -> bytes:
     return encode_json({"webhook": url})
 
 
-async def _task(server: IpcServer, payload: bytes) -> bytes:
-    # The error codes of tasks matter to scripts, and the Error frame has none: so both are replies.
+async def enveloped(work: Callable[[dict[str, Any]], Awaitable[Any]], payload: bytes) -> bytes:
+    """
+    Have a JSON request done.  Codes and hints of errors matter to scripts and skills, and the Error
+    frame has no room for them: so errors are replies, too.
+
+    @param work: done with the request; a C{PilotError} is the answer.
+    @return: the reply, C{{"status": "ok", "data": ...}} or C{{"status": "error", "code": ...,
+        "message": ...}}, perhaps with C{hint}.
+    """
     try:
         request = load(payload)
         if not isinstance(request, dict):
-            raise InvalidArgument("tasks: expected an object")
-        if server.tasks is None:
-            raise PilotError("this daemon takes no tasks", hint="start it without --no-tasksubmit")
-        reply: dict[str, Any] = {"status": "ok", "data": await server.tasks(request)}
+            raise InvalidArgument("expected an object")
+        reply: dict[str, Any] = {"status": "ok", "data": await work(request)}
     except PilotError as error:
         reply = {"status": "error", "code": error.code, "message": error_text(error)}
         if error.hint:
             reply["hint"] = error.hint
     return encode_json(reply)
+
+
+async def _task(server: IpcServer, payload: bytes) -> bytes:
+    async def work(request: dict[str, Any]) -> dict[str, Any]:
+        if server.tasks is None:
+            raise no_tasks()
+        return await server.tasks(request)
+
+    return await enveloped(work, payload)
 
 
 async def _network(server: IpcServer, payload: bytes) -> bytes:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from pilot.address import Address
 from pilot.errors import WireError
+from pilot.wire.eventstream import Event, EventDecoder
 from pilot.wire.ipc import decode_text, encode_text
 
 VERSION = 1
@@ -39,6 +40,11 @@ class Extension(IntEnum):
     UNBIND_OK = 0x48
     TASK = 0x50
     TASK_OK = 0x51
+    NODE = 0x60
+    NODE_OK = 0x61
+    CLAIMED = 0x62
+    VERDICT = 0x63
+    EVENT = 0x64
 
 
 class CloseReason(IntEnum):
@@ -126,3 +132,86 @@ class Closed(NamedTuple):
             raise WireError("closed: too short") from None
         known = CloseReason(reason) if reason <= CloseReason.ABORTED else CloseReason.RESET
         return cls(conn_id, known, decode_text(payload[_CLOSED.size :]))
+
+
+_CLAIMED = Struct(">I6s")
+_VERDICT = Struct(">IB")
+_ADDRESS_SIZE = 6
+
+
+class Claimed(NamedTuple):
+    """
+    L{Extension.CLAIMED}.
+
+    @ivar number: of the message; the L{Verdict} names it.
+    @ivar source: who sent it.
+    @ivar content: the message, a JSON object.
+    """
+
+    number: int
+    source: Address
+    content: bytes
+
+    def encode(self) -> bytes:
+        """@return: the payload."""
+        return _CLAIMED.pack(self.number, self.source.pack()) + self.content
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Claimed:
+        """@raise WireError: too short."""
+        try:
+            number, source = _CLAIMED.unpack_from(payload)
+        except StructError:
+            raise WireError("claimed: too short") from None
+        return cls(number, Address.unpack(source), payload[_CLAIMED.size :])
+
+
+class Verdict(NamedTuple):
+    """
+    L{Extension.VERDICT}.
+
+    @ivar number: of the message.
+    @ivar taken: whether the client has taken it; if not, it goes to the inbox.
+    """
+
+    number: int
+    taken: bool
+
+    def encode(self) -> bytes:
+        """@return: the payload."""
+        return _VERDICT.pack(self.number, self.taken)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Verdict:
+        """@raise WireError: too short."""
+        try:
+            number, taken = _VERDICT.unpack_from(payload)
+        except StructError:
+            raise WireError("verdict: too short") from None
+        return cls(number, taken == 1)
+
+
+class WatchedEvent(NamedTuple):
+    """
+    L{Extension.EVENT}.
+
+    @ivar source: who published it.
+    @ivar event: topic and payload, as they travel between nodes.
+    """
+
+    source: Address
+    event: Event
+
+    def encode(self) -> bytes:
+        """@return: the payload."""
+        return self.source.pack() + self.event.frame
+
+    @classmethod
+    def decode(cls, payload: bytes) -> WatchedEvent:
+        """@raise WireError: too short, or not one whole event."""
+        source = Address.unpack(payload[:_ADDRESS_SIZE])
+        decoder = EventDecoder()
+        events = decoder.feed(payload[_ADDRESS_SIZE:])
+        if len(events) != 1 or decoder.buffered:
+            raise WireError("event: not one whole event")
+        return cls(source, events[0])
