@@ -48,13 +48,16 @@ SWARM = "swarm:"
 
 
 def peers(call: Call) -> Result:
-    """Tunnel peers, all or those that match."""
+    """Tunnel peers, all or those that match; of a swarm also trusted peers without a tunnel."""
     from pilot.address import Address
 
     found = []
     query = call.flags.get("search", "").lower()
     swarm = query.removeprefix(SWARM) if query.startswith(SWARM) else ""
-    for entry in _info(call)["peer_list"]:
+    entries = _info(call)["peer_list"]
+    if swarm:
+        entries = _with_trusted(entries, _trusted(call))
+    for entry in entries:
         node_id = entry.get("node_id")
         if isinstance(node_id, int) and 0 <= node_id < 1 << 32:
             entry = {"address": str(Address(0, node_id)), **entry}
@@ -78,6 +81,46 @@ def peers(call: Call) -> Result:
             return Result(data, f'no peers matching "{call.flags["search"]}"')
         return Result(data, "no peers connected\n  meet one with: pilotctl handshake <hostname>")
     return Result(data, _peer_table(found))
+
+
+def _trusted(call: Call) -> list[dict[str, Any]]:
+    """@return: what the daemon knows of the trusted peers; nothing if it does not tell."""
+    from pilot.wire.ipc_extensions import Extension
+    from pilot.wire.ipcframes import encode_json
+
+    found: list[dict[str, Any]] = []
+    with call.connect() as client:
+        if not client.hello():
+            return found
+        after = -1
+        while True:
+            request = encode_json({"op": "peers", "after": after})
+            answer = call.ask(client, Extension.NODE, request, "peers", label="peers")
+            reply = answer.get("data")
+            data = reply if isinstance(reply, dict) else {}
+            listed = data.get("peers")
+            page = [each for each in listed or () if isinstance(each, dict)]
+            found += page
+            last = page[-1].get("node_id") if page else None
+            if not data.get("more") or not isinstance(last, int) or last <= after:
+                return found
+            after = last
+
+
+def _with_trusted(
+    tunnels: list[dict[str, Any]], trusted: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """@return: the tunnel peers, with fresher tags where there are some, then the other trusted."""
+    known = {entry.get("node_id"): entry for entry in trusted}
+    merged = []
+    for entry in tunnels:
+        fresher = known.pop(entry.get("node_id"), {})
+        merged.append({**entry, **{key: fresher[key] for key in _FRESHER if fresher.get(key)}})
+    without = {"endpoint": "", "encrypted": False, "authenticated": False}
+    return merged + [{**without, **entry} for entry in known.values()]
+
+
+_FRESHER = ("hostname", "tags")
 
 
 def connections(call: Call) -> Result:

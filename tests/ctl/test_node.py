@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pilot.ctl.console import MAX_ROWS, table
+from pilot.wire.ipc_extensions import Extension
 from pilot.wire.ipcframes import Command
 from tests.ctl.conftest import Run
 from tests.ctl.fakedaemon import FakeDaemon, error, reply
@@ -97,6 +98,34 @@ def test_members_of_a_swarm_are_a_plain_array(saying: Any, run: Run) -> None:
         nobody = run("--json", "peers", "--search", "swarm:x").out
     assert [entry["address"] for entry in json.loads(printed)] == ["0:0000.0000.0002"]
     assert json.loads(nobody) == []
+
+
+def test_trusted_members_of_a_swarm_need_no_tunnel(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script that asks who is in the swarm gets them all, before anything was sent."""
+    trusted = [
+        {"node_id": 7, "address": "0:0000.0000.0007", "hostname": "g", "tags": ["swarm-kv"]},
+        {"node_id": 8, "address": "0:0000.0000.0008", "hostname": "h", "tags": []},
+        {"node_id": 9, "address": "0:0000.0000.0009", "hostname": "i", "tags": ["swarm-kv"]},
+    ]
+
+    def answer(command: int, payload: bytes) -> list[Any]:
+        if command == Extension.HELLO:
+            return [(Extension.HELLO_OK, bytes((1, 0)) + bytes(6))]
+        if command == Extension.NODE:
+            after = json.loads(payload)["after"]
+            page = [each for each in trusted if int(str(each["node_id"])) > after][:2]
+            data = {"peers": page, "more": page[-1] is not trusted[-1]}
+            return [reply(Extension.NODE_OK, {"status": "ok", "data": data})]
+        tunnel = {"node_id": 9, "endpoint": "192.0.2.1:4000", "encrypted": True, "tags": []}
+        return [reply(command + 1, {"peer_list": [tunnel]})]
+
+    with FakeDaemon(answer) as daemon:
+        monkeypatch.setenv("PILOT_SOCKET", daemon.path)
+        found = json.loads(run("--json", "peers", "--search", "swarm:kv").out)
+    assert [each["address"] for each in found] == ["0:0000.0000.0009", "0:0000.0000.0007"]
+    assert [each["encrypted"] for each in found] == [True, False]
 
 
 def test_peer_table(saying: Any, run: Run) -> None:
