@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: install demo test lint soak bench clean
+.PHONY: install demo test lint soak bench simulate clean
 
 install: $(STAMP)
 
@@ -30,6 +30,9 @@ soak: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/stream.py
+
+simulate: $(STAMP)
+	$(BIN)/python -m tests.simulation.swarm $(SIMULATE)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -29,7 +29,7 @@ class RngTree:
         self.seed = seed
         self._key = blake2b(repr(seed).encode(), digest_size=32).digest()
 
-    def source(self, *path: str | int) -> random.Random:
+    def source(self, *path: object) -> random.Random:
         """@return: the random source of this name, fresh from its beginning."""
         name = "/".join(map(str, path)).encode()
         return random.Random(int.from_bytes(blake2b(name, key=self._key).digest(), "little"))
@@ -38,7 +38,7 @@ class RngTree:
         """@return: the random source of a node."""
         return self.source("node", node_id)
 
-    def subtree(self, *path: str | int) -> RngTree:
+    def subtree(self, *path: object) -> RngTree:
         """@return: a tree of its own, as for one of many runs."""
         name = "/".join(map(str, path)).encode()
         return RngTree(int.from_bytes(blake2b(name, key=self._key, digest_size=8).digest(), "big"))
