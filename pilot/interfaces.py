@@ -103,8 +103,8 @@ class IPilotNode(Interface):
 
         It answers from memory, which this very call has refreshed in the background: call it as
         often as you like.  Up to a thousand peers nothing in it is older than a minute, as long as
-        somebody asks at least every ten seconds.  Peers nobody has asked about yet are waited for,
-        a second at most; what came later is in the next answer.
+        somebody asks at least every ten seconds.  What nobody has asked about for that long is
+        waited for, a second at most; what comes later is in the next answer.
 
         @return: Deferred of a list of C{{"node_id": int, "address": str, "hostname": str, "tags":
             [str], "public_key": str}} in the order of the node ids; the key is base64.  Whatever is
@@ -126,9 +126,9 @@ class IPilotNode(Interface):
         Send a message to the data exchange of C{target}: a dict as JSON, a text as TEXT, bytes as
         BINARY, 16 MiB at most.
 
-        All messages to one peer go over one stream, in order, which is kept open for a minute after
-        the last one.  A peer that could not be reached is left alone for a while, and messages for
-        it fail at once; when to try again is the caller's affair.
+        All messages to one address go over one stream, in order, which is kept open for a minute
+        after the last one.  A peer that could not be reached is left alone for a while, and
+        messages for it fail at once; when to try again is the caller's affair.
 
         @return: Deferred of C{None} when the peer has confirmed: the message is in its inbox, or
             was taken by whoever claimed it.  It fails with L{pilot.errors.MessageRefused} when the

@@ -94,7 +94,7 @@ def _trusted(call: Call) -> list[dict[str, Any]]:
             return found
         after = -1
         while True:
-            request = encode_json({"op": "peers", "after": after})
+            request = encode_json({"op": "peers", "after": after, "fresh": True})
             answer = call.ask(client, Extension.NODE, request, "peers", label="peers")
             reply = answer.get("data")
             data = reply if isinstance(reply, dict) else {}

@@ -49,7 +49,8 @@ def node_request(
 
 async def _peers(node: PilotNode, request: Request) -> dict[str, Any]:
     after = _integer(request, "after", -1)
-    left = [entry for entry in await node.peers() if entry["node_id"] > after]
+    known = await node.parts.peers.peers(fresh=request.get("fresh") is True)
+    left = [entry for entry in known if entry["node_id"] > after]
     page: list[dict[str, Any]] = []
     size = 0
     for entry in left:

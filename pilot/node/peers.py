@@ -57,20 +57,24 @@ class KnownPeers:
         self._asked_at: dict[int, float] = {}
         self._waiting: set[Deferred[None]] = set()
 
-    def peers(self) -> Deferred[list[dict[str, Any]]]:
-        """@return: Deferred of the trusted peers, after L{FIRST_WAIT} seconds at most."""
-        return Deferred.fromCoroutine(self._peers())
+    def peers(self, *, fresh: bool = False) -> Deferred[list[dict[str, Any]]]:
+        """
+        @param fresh: for somebody who asks once and not again: wait for whatever is older than
+            L{SOONEST}.
+        @return: Deferred of the trusted peers, after L{FIRST_WAIT} seconds at most.
+        """
+        return Deferred.fromCoroutine(self._peers(fresh))
 
-    async def _peers(self) -> list[dict[str, Any]]:
+    async def _peers(self, fresh: bool) -> list[dict[str, Any]]:
         trusted = {entry["node_id"]: entry for entry in self._trusted()}
-        unknown = self._refresh(trusted)
-        if unknown:
-            await self._wait_for(unknown)
+        awaited = self._refresh(trusted, fresh)
+        if awaited:
+            await self._wait_for(awaited)
         return [self._entry(trusted[node_id]) for node_id in sorted(trusted)]
 
     def close(self) -> None:
         """Ask nothing any more."""
-        for lookup in list(self._due.values()):
+        for lookup in reversed(list(self._due.values())):  # those that wait first, or they start
             lookup.cancel()
         for waiting in list(self._waiting):
             if not waiting.called:
@@ -92,29 +96,35 @@ class KnownPeers:
 
     # -- the registry --------------------------------------------------------------------------
 
-    def _refresh(self, trusted: dict[int, Any]) -> set[int]:
-        """Have asked about what is old.  @return: those that were never asked about."""
+    def _refresh(self, trusted: dict[int, Any], fresh: bool) -> set[int]:
+        """
+        Have asked about what is old.
+
+        @return: those whose answer is worth waiting for: nothing is known of them, or nothing that
+            this has asked for, or it is too old.
+        """
         now = self._clock.seconds()
         for node_id in [each for each in self._asked_at if each not in trusted]:
             del self._asked_at[node_id]
         # One round takes that long, and all of it has to be over before the first is too old.
-        old = max(SOONEST, FRESH - MARGIN - len(trusted) / LOOKUP_RATE)
-        unknown = set()
-        ages = []
+        old = SOONEST if fresh else max(SOONEST, FRESH - MARGIN - len(trusted) / LOOKUP_RATE)
+        too_old = SOONEST if fresh else FRESH
+        due, awaited = [], set()
         for node_id in trusted:
-            age = self._directory.age(node_id)
-            if node_id not in self._asked_at and age is None:
-                unknown.add(node_id)
-            # A peer that the registry does not tell about is not asked for at every call.
             asked = self._asked_at.get(node_id)
+            age = self._directory.age(node_id)
+            # A peer that the registry does not tell about is not asked for at every call.
             since = FRESH if asked is None else now - asked
-            if node_id not in self._due and min(since, FRESH if age is None else age) >= old:
-                ages.append((-FRESH * 1000 if age is None else -age, node_id))
-        for _, node_id in sorted(ages):
+            known_for = FRESH if age is None else age
+            if asked is None or min(since, known_for) >= too_old:
+                awaited.add(node_id)
+            if node_id not in self._due and (asked is None or min(since, known_for) >= old):
+                due.append((-known_for, node_id))
+        for _, node_id in sorted(due):
             self._due[node_id] = lookup = Deferred.fromCoroutine(self._look_up(node_id))
             if lookup.called:
                 self._due.pop(node_id, None)
-        return {node_id for node_id in unknown if node_id in self._due}
+        return {node_id for node_id in awaited if node_id in self._due}
 
     async def _look_up(self, node_id: int) -> None:
         try:
