@@ -83,6 +83,10 @@ class Letter:
         self.done: Deferred[None] = Deferred()
 
 
+class _NoRoom(ConnectionFailed):
+    """All streams are in use."""
+
+
 class _Rest(NamedTuple):
     until: float
     failures: int
@@ -216,7 +220,8 @@ class Line:
         if not isinstance(error, PilotError):
             log.failure("dial of {peer} failed", reason, peer=str(self.peer))
             error = ConnectionFailed("internal error")
-        self._streams.failed(self.peer, error.message)
+        if not isinstance(error, _NoRoom):  # which is not the peer's doing
+            self._streams.failed(self.peer, error.message)
         self._fail(self._waiting, error)
         self._streams.settled(self)
 
@@ -486,7 +491,7 @@ class KeptStreams:
                 line.hang_up()
                 return
         self.counters["overflowed"] += 1
-        raise ConnectionFailed("too many streams are in use")
+        raise _NoRoom("too many streams are in use")
 
     def settled(self, line: Line) -> None:
         """Something has ended: forget C{line} unless there is more to do for it."""
