@@ -98,6 +98,9 @@ _HANDLERS: dict[str, Callable[[PilotNode, Request], Awaitable[dict[str, Any]]]] 
     "public_key": _public_key,
 }
 
+#: All operations; two of them belong to the client that asks.
+OPERATIONS = ("claim", "watch", *_HANDLERS)
+
 
 def _text(request: Request, name: str) -> str:
     value = request.get(name)

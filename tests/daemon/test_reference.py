@@ -10,6 +10,7 @@ import pytest
 
 from pilot.daemon import values
 from pilot.daemon.ipc_limits import IpcLimits
+from pilot.daemon.ipc_node import OPERATIONS
 from pilot.daemon.main import FAILED, GOODBYE, MISUSED
 from pilot.daemon.rendezvous_tap import RENDEZVOUS_SETTINGS
 from pilot.daemon.setting import Setting
@@ -70,7 +71,7 @@ def test_exit_statuses() -> None:
 
 
 def test_every_extension() -> None:
-    names = {code: row[0] for code, row in rows(EXTENSIONS).items()}
+    names = {code: row[0] for code, row in rows(EXTENSIONS).items() if code.startswith("0x")}
     assert names == {
         f"0x{command:02x}": command.name.title().replace("_Ok", "OK") for command in Extension
     }
@@ -78,9 +79,16 @@ def test_every_extension() -> None:
         assert f"{reason.value} {words}" in EXTENSIONS
 
 
+def test_every_operation() -> None:
+    assert set(rows(section(EXTENSIONS, "The operations of Node"))) == {"op", *OPERATIONS}
+
+
 def test_the_limits() -> None:
     limits = IpcLimits()
     words = section(EXTENSIONS, "Where the control socket differs from the reference's")
     for number in (limits.clients, limits.ports_per_client, limits.streams_per_client):
         assert str(number) in words
+    for number in (limits.prefixes_per_client, limits.undecided_per_client):
+        assert str(number) in words
+    assert limits.undecided_bytes == 4 << 20 and "4 MiB" in words
     assert limits.datagram_backlog == limits.stream_backlog == 1 << 20

@@ -20,7 +20,7 @@ from pilot.daemon import service as service_module
 from pilot.daemon.loopback import LoopbackRendezvous
 from pilot.daemon.service import DaemonService
 from pilot.daemon.settings import settle
-from pilot.errors import AlreadyExists, InvalidArgument
+from pilot.errors import AlreadyExists, InvalidArgument, NotFound
 from tests.daemon.test_loopback import places
 
 reactor: Any = _reactor
@@ -152,3 +152,36 @@ async def test_a_webhook_hears_of_the_node_from_its_start_to_its_end(
     assert heard[0]["node_id"] == 1 and "data" not in heard[1]
     await port.stopListening()
     await deferLater(reactor, 0.05)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_program_takes_messages_and_watches_events_of_a_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the real socket, with the services as the daemon opens them."""
+    service = daemon(tmp_path / "a", places(), monkeypatch)
+    service.startService()
+    await service.started
+    program = await connect_node(reactor, str(tmp_path / "a" / "s"))
+    own = service.node.own_address()
+    taken: list[Any] = []
+    seen: list[Any] = []
+    program.claim_messages("note", lambda *all: taken.append(all) or True)
+    program.watch_events("note.", lambda *all: seen.append(all))
+    await program.peers()  # answered after what was asked before
+    await program.send_message("self", {"type": "note"}).addTimeout(5, reactor)
+    assert taken == [(own, {"type": "note"}, 15)]
+    assert not list((tmp_path / "a" / "inbox").glob("*"))
+    await program.publish("self", "note.made", b"1").addTimeout(5, reactor)
+    program.announce("note.taken", {"n": 1})
+    for _ in range(100):
+        if len(seen) == 2:
+            break
+        await deferLater(reactor, 0.05)
+    assert sorted(seen) == [(own, "note.made", b"1"), (own, "note.taken", b'{"n":1}')]
+    info = await program.info()
+    assert info["claims"]["taken"] == 1 and info["data_exchange"]["claimed"] == 1
+    with pytest.raises(NotFound, match="no accepted tasks"):
+        await program.tasks({"op": "execute"})
+    program.close()
+    await stopped(service)

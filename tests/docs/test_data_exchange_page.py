@@ -73,14 +73,14 @@ def test_commands(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_python_session() -> None:
-    session, _ = blocks("python")
+    session, _, _ = blocks("python")
     test = doctest.DocTestParser().get_doctest(session, {}, "page", None, 0)
     assert doctest.DocTestRunner().run(test).failed == 0
 
 
 def test_program(tmp_path: Path) -> None:
     """It sends, and it notices a refusal."""
-    _, program = blocks("python")
+    _, program, _ = blocks("python")
     names: dict[str, Any] = {}
     exec(program, names)
     world = World(tmp_path)
@@ -95,4 +95,21 @@ def test_program(tmp_path: Path) -> None:
     mailbox.stopService()
     with pytest.raises(RuntimeError, match="the node is stopping"):
         world.wait(names["send_json"](alice, 2, "{}"))
+    world.close()
+
+
+def test_claim(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the program takes is confirmed and stored nowhere."""
+    _, _, program = blocks("python")
+    world = World(tmp_path)
+    alice, bob = world.start("alice"), world.start("bob")
+    world.introduce(alice, bob)
+    exec(program, {"node": bob})
+    workers: Any = HandWorkers()
+    mailbox = Mailbox(tmp_path / "bob", workers)
+    factory = DataExchangeFactory(mailbox, world.internet, claims=bob.parts.claims)
+    world.wait(bob.listen(1001, factory))
+    world.wait(alice.send_message("bob", {"type": "result", "result": 42}))
+    assert capsys.readouterr().out == "0:0000.0000.0001 42\n"
+    assert not (tmp_path / "bob" / "inbox").exists()
     world.close()

@@ -259,7 +259,6 @@ def test_facts_for_scripts(desk: Desk) -> None:
 @needs_jq
 def test_gossip(desk: Desk) -> None:
     """The members of a swarm are found, told the state, and find it among what they received."""
-    desk.here("pilotctl ping other-agent --count 1")
     find = """pilotctl --json peers --search "swarm:kv-store-cluster" | jq -r '.[].address'"""
     assert demo.until("the swarm", lambda: desk.here(find)) == f"{OTHER}\n"
     push = r'"{\"type\":\"gossip_push\",\"version\":7,\"state\":{\"k\":1},\"sender\":\"2\"}"'
