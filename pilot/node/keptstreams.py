@@ -21,7 +21,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pilot.address import Address
-from pilot.errors import ConnectionFailed, ConnectionReset, PilotError, TimedOut
+from pilot.errors import (
+    ConnectionFailed,
+    ConnectionReset,
+    DialTimeout,
+    PilotError,
+    TimedOut,
+)
 from pilot.node.turnstile import Turnstile
 
 log = Logger()
@@ -44,6 +50,7 @@ class KeptLimits:
     @ivar total_bytes: of those.
     @ivar streams: open or being dialled; for one more the longest idle one is closed.
     @ivar unanswered: letters that one peer may be sent ahead of its answers.
+    @ivar dial: seconds for one dial; a dead peer must not be in the way of others for longer.
     @ivar idle: seconds after which a stream that nothing was sent on is closed.
     @ivar patience: seconds that a peer may take for its next answer, or to take anything at all.
     @ivar slowest: bytes a second that a peer is expected to take, so that large letters get more
@@ -60,6 +67,7 @@ class KeptLimits:
     total_bytes: int = 64 * 1024 * 1024
     streams: int = 256
     unanswered: int = 64
+    dial: float = 15.0
     idle: float = 60.0
     patience: float = 60.0
     slowest: float = 32 * 1024.0
@@ -203,7 +211,9 @@ class Line:
         await streams.turnstile.enter()
         try:
             streams.make_room()
-            await streams.dial(self.peer, streams.port, _OneStream(self))
+            dialled = streams.dial(self.peer, streams.port, _OneStream(self))
+            dialled.addTimeout(streams.limits.dial, streams.clock, self._too_slow)
+            await dialled
         finally:
             streams.turnstile.leave()
 
@@ -224,6 +234,9 @@ class Line:
             self._streams.failed(self.peer, error.message)
         self._fail(self._waiting, error)
         self._streams.settled(self)
+
+    def _too_slow(self, _: object, after: float) -> Failure:
+        return Failure(DialTimeout(f"{self.peer} did not answer in {after:g} s"))
 
     def make_stream(self) -> KeptStream:
         """@return: the protocol of a new stream."""

@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_twisted
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 
 from pilot.address import Address
 from pilot.daemon import ipc
 from pilot.daemon.ipc_client import IpcClient
+from pilot.errors import ConnectionFailed
 from pilot.wire.ipc_extensions import Extension
 from tests.client.remoteworld import HalfRecorder, Keep, Recorder, Remotes, pause
 
@@ -106,3 +108,19 @@ async def test_datagrams_need_no_asking(world: Remotes) -> None:
     await pause(0.02)
     stop()
     assert heard == [b"hi"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_only_our_daemon_can_do_is_said(world: Remotes) -> None:
+    """At once, to whoever asks; messages and events need nothing of the daemon."""
+    a = await world.connect("a")
+    for ask in (
+        lambda: a.claim_messages("x", lambda *_: True),
+        lambda: a.watch_events("x", lambda *_: None),
+        lambda: a.announce("x", {}),
+    ):
+        with pytest.raises(ConnectionFailed, match="no such command"):
+            ask()
+    for asked in (a.peers, a.tags, lambda: a.sign("x", b""), lambda: a.tasks({})):
+        with pytest.raises(ConnectionFailed, match="no such command"):
+            await asked()

@@ -13,7 +13,13 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from pilot.address import Address
-from pilot.errors import ConnectionFailed, ConnectionReset, PilotError, TimedOut
+from pilot.errors import (
+    ConnectionFailed,
+    ConnectionReset,
+    DialTimeout,
+    PilotError,
+    TimedOut,
+)
 from pilot.node.keptstreams import KeptLimits, KeptStream, KeptStreams, Line
 from pilot.node.turnstile import Turnstile
 
@@ -164,6 +170,21 @@ def test_failures_are_followed_by_rest() -> None:
     stream, _ = office.open()
     stream.line.answer(stream, None)
     assert office.streams.statistics()["resting"] == 0
+
+
+def test_dead_peers_are_not_in_the_way_for_long() -> None:
+    """Four dials at once, fifteen seconds each at most."""
+    office = Office(limits=replace(LIMITS, streams=9))
+    for node in range(2, 7):
+        office.send(node, f"to {node}")
+    office.clock.advance(1)
+    assert len(office.dials) == 4
+    office.clock.advance(14.5)
+    assert isinstance(office.results["to 2"], DialTimeout)
+    assert len(office.results) == 4
+    stream, _ = office.open()
+    stream.line.answer(stream, None)
+    assert office.results["to 6"] == "sent"
 
 
 def test_a_lost_stream_takes_what_was_not_answered_with_it() -> None:
