@@ -1,20 +1,21 @@
 """From objects to registers and back.
 
 A JSON object is written as one register per leaf, so that two members who change different leaves
-both win; arrays and scalars are leaves.  The visible document is what is left when a set of
-registers is applied in the order of their ranks: a pure function of the set.
+both win; arrays and scalars are leaves.  The visible document is what a set of registers leaves
+when applied in the order of their ranks: a pure function of the set.
 
 @see: the page I{Gossip}, I{Documents}.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from skills.gossip.register import (
     MAX_SEGMENTS,
     Register,
+    ancestors,
     check_key,
     escape_segment,
     split_key,
@@ -50,43 +51,54 @@ def assemble(registers: Iterable[Register]) -> dict[str, Any]:
     """
     The visible document of a set of registers, whatever their order.
 
-    A register hides what is older at its own key, above it (if that is no object) and below it.
-    Objects that exist only to hold deeper keys vanish with the last of these.
+    A register hides what is older at its own key and below it; a newer one below a scalar or an
+    array hides that.  What is hidden has no effect at all, so it can be dropped together with the
+    tombstone that hides it.
 
     @return: a document of fresh objects; arrays and scalars are the registers' own, read-only.
     """
+    winners: dict[str, Register] = {}
+    for register in registers:
+        held = winners.get(register.key)
+        if held is None or register.beats(held):
+            winners[register.key] = register
     root: dict[str, Any] = {}
-    # Parents that no register wrote.  Held by identity, and kept alive, for that one question.
-    implied: dict[int, dict[str, Any]] = {id(root): root}
-    for register in sorted(registers, key=lambda each: each.rank):
-        path = split_key(register.key)
-        if register.deleted:
-            _delete(root, path, implied)
-        else:
-            node = root
-            for name in path[:-1]:
-                child = node.get(name)
-                if type(child) is not dict:
-                    child = node[name] = {}
-                    implied[id(child)] = child
-                node = child
-            node[path[-1]] = _copied(register.value)
+    # Of two with the same rank the deeper comes later: neither hides the other.
+    for register in sorted(winners.values(), key=lambda each: (each.rank, each.key)):
+        if "/" not in register.key:
+            if not register.deleted:
+                root[_name(register.key)] = _copied(register.value)
+        elif not is_hidden(register, winners):
+            _apply(root, split_key(register.key), register)
     return root
 
 
-def _delete(
-    root: dict[str, Any], path: tuple[str, ...], implied: dict[int, dict[str, Any]]
-) -> None:
-    trail = [root]
+def is_hidden(register: Register, held: Mapping[str, Register]) -> bool:
+    """@return: whether a newer register stands above this one."""
+    for above in ancestors(register.key):
+        other = held.get(above)
+        if other is not None and other.beats(register):
+            return True
+    return False
+
+
+def _name(key: str) -> str:
+    return key if "~" not in key else split_key(key)[0]
+
+
+def _apply(root: dict[str, Any], path: tuple[str, ...], register: Register) -> None:
+    node = root
     for name in path[:-1]:
-        child = trail[-1].get(name)
+        child = node.get(name)
         if type(child) is not dict:
-            return
-        trail.append(child)
-    for node, name in zip(reversed(trail), reversed(path), strict=True):
-        node.pop(name, None)
-        if node or id(node) not in implied:
-            return
+            if register.deleted:
+                return
+            child = node[name] = {}
+        node = child
+    if register.deleted:
+        node.pop(path[-1], None)  # out of an object that was written as a whole
+    else:
+        node[path[-1]] = _copied(register.value)
 
 
 def _copied(value: Any) -> Any:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from skills.gossip.digest import Digest, bucket_of
-from skills.gossip.document import assemble, look_up
+from skills.gossip.document import assemble, is_hidden, look_up
 from skills.gossip.hlc import hlc_at, hlc_time
 from skills.gossip.register import FLAG_EPHEMERAL, Register, ancestors, key_hash, split_key
 
@@ -100,6 +100,25 @@ class Expiry(NamedTuple):
     rested: list[Register]
 
 
+class _Below(dict[str, dict[str, None]]):
+    """Prefix -> the keys below it.  Empty as long as all keys have a single segment."""
+
+    __slots__ = ()
+
+    def add(self, key: str) -> None:
+        if "/" in key:
+            for above in ancestors(key):
+                self.setdefault(above, {})[key] = None
+
+    def remove(self, key: str) -> None:
+        if "/" in key:
+            for above in ancestors(key):
+                keys = self[above]
+                del keys[key]
+                if not keys:
+                    del self[above]
+
+
 _KNOWN = Outcome(Kind.SAME)
 _FRESH = Outcome(Kind.NEW)
 _NONE = Usage(0, 0)
@@ -129,6 +148,7 @@ class RegisterMap:
         "_by_hash",
         "_document",
         "_dormant",
+        "_dormant_below",
         "_held",
         "bytes",
         "changes",
@@ -150,8 +170,9 @@ class RegisterMap:
         self._held: dict[str, Register] = {}  # the one changed last at the end
         self._by_hash: dict[str, Register] = {}
         self._authors: dict[int, Usage] = {}
-        self._below: dict[str, dict[str, None]] = {}  # key or prefix -> keys held below it
+        self._below = _Below()  # ...of what is held
         self._dormant: dict[str, tuple[Register, float]] = {}  # key -> tombstone, kept until
+        self._dormant_below = _Below()
         self._document: dict[str, Any] | None = None
 
     def __len__(self) -> int:
@@ -196,8 +217,10 @@ class RegisterMap:
             return Outcome(Kind.REFUSED, held, reason)
         if held is not None:
             self._remove(held)
-        self._dormant.pop(key, None)
+        self._wake(key)
         self._insert(register)
+        if self._dormant_below and type(register.value) is dict:
+            self._recall(register)
         return _FRESH if held is None else Outcome(Kind.NEW, held)
 
     def drop(self, key: str) -> Register | None:
@@ -216,6 +239,7 @@ class RegisterMap:
         for register in list(self._held.values()):
             self._remove(register)
         self._dormant.clear()
+        self._dormant_below.clear()
 
     def expire(self, wall: float) -> Expiry:
         """
@@ -247,7 +271,7 @@ class RegisterMap:
                 dropped.append(register)
         for resting, until in list(self._dormant.values()):
             if until <= wall:
-                del self._dormant[resting.key]
+                self._wake(resting.key)
                 dropped.append(resting)
         return Expiry(dropped, rested)
 
@@ -269,10 +293,23 @@ class RegisterMap:
         return _KNOWN
 
     def _rest(self, register: Register, until: float) -> None:
-        self._dormant.pop(register.key, None)
+        self._wake(register.key)
         self._dormant[register.key] = (register, until)
+        self._dormant_below.add(register.key)
         if len(self._dormant) > self.limits.dormant:
-            del self._dormant[next(iter(self._dormant))]
+            self._wake(next(iter(self._dormant)))
+
+    def _wake(self, key: str) -> None:
+        if self._dormant.pop(key, None) is not None:
+            self._dormant_below.remove(key)
+
+    def _recall(self, register: Register) -> None:
+        """An object came late: tombstones that cut something out of it are needed again."""
+        for key in list(self._dormant_below.get(register.key, ())):
+            resting = self._dormant[key][0]
+            if resting.beats(register) and len(self._held) < self.limits.keys:
+                self._wake(key)
+                self._insert(resting)
 
     def _cover(self, register: Register, horizon: str) -> Register | None:
         """@return: a newer register above this one, old enough for all to have seen it."""
@@ -325,9 +362,7 @@ class RegisterMap:
         self._authors[author] = Usage(keys + 1, used + size)
         self.bytes += size
         self.digest.add(register)
-        if "/" in key:
-            for above in ancestors(key):
-                self._below.setdefault(above, {})[key] = None
+        self._below.add(key)
         self._changed()
 
     def _remove(self, register: Register) -> None:
@@ -342,12 +377,7 @@ class RegisterMap:
             self._authors[author] = Usage(keys - 1, used - size)
         self.bytes -= size
         self.digest.remove(register)
-        if "/" in key:
-            for above in ancestors(key):
-                below = self._below[above]
-                del below[key]
-                if not below:
-                    del self._below[above]
+        self._below.remove(key)
         self._changed()
 
     def _changed(self) -> None:
@@ -397,20 +427,15 @@ class RegisterMap:
     def shows(self, register: Register) -> bool:
         """@return: whether a register held here contributes to the visible document."""
         key = register.key
-        if register.deleted or self._hidden(register):
+        if register.deleted or is_hidden(register, self._held):
             return False
         if type(register.value) is dict or key not in self._below:
             return True
         deeper = (self._held[each] for each in self._below[key])
         return not any(
-            each.beats(register) and not each.deleted and not self._hidden(each) for each in deeper
+            not each.deleted and not register.beats(each) and not is_hidden(each, self._held)
+            for each in deeper
         )
-
-    def _hidden(self, register: Register) -> bool:
-        if "/" not in register.key:
-            return False
-        above = (self._held.get(key) for key in ancestors(register.key))
-        return any(each is not None and each.beats(register) for each in above)
 
     def document(self) -> dict[str, Any]:
         """@return: the visible document; read-only, and the same object until the next change."""

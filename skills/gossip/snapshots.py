@@ -92,9 +92,7 @@ class SnapshotBook:
                 # What it was told comes back as an echo, perhaps an old one by now.
                 if told.get(key) != mark or (held is not None and held.author == sender):
                     writes.append((key, leaf))
-        # A script that starts anew begins with nothing and repeats what it learns: that it said
-        # these things before still counts.
-        self._note(sender, {**before, **said} if len(before) + len(said) <= MAX_LEAVES else said)
+        self._note(sender, _joined(before, said))
         return writes
 
     def told(self, sender: int, state: dict[str, Any]) -> None:
@@ -145,6 +143,25 @@ class SnapshotBook:
             if len(leaves) > MAX_LEAVES:
                 raise BadMessage(f"a snapshot has more than {MAX_LEAVES} leaves")
         return leaves
+
+
+def _joined(before: dict[str, bytes], said: dict[str, bytes]) -> dict[str, bytes]:
+    """
+    What a sender said last at each key, with the keys that it leaves out now.
+
+    A script that starts anew begins with nothing and then repeats what it learns: that it has said
+    these things before still counts.  Not so where an object has become a leaf, or a leaf one.
+    """
+    if len(before) + len(said) > MAX_LEAVES:
+        return said
+    gone = {above for key in said if "/" in key for above in ancestors(key)}
+    joined = {
+        key: mark
+        for key, mark in before.items()
+        if key not in gone and not ("/" in key and any(each in said for each in ancestors(key)))
+    }
+    joined.update(said)
+    return joined
 
 
 def _mark(leaf: Any) -> bytes:
