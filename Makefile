@@ -11,7 +11,7 @@ install: $(STAMP)
 $(STAMP): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
-	$(BIN)/python -m compileall -q pilot
+	$(BIN)/python -m compileall -q pilot skills
 	@touch $(STAMP)
 
 demo: $(STAMP)

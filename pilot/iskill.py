@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from twisted.application.service import IService
     from twisted.internet.defer import Deferred
 
-    from pilot.hosting.settings import SkillSettings
     from pilot.interfaces import IPilotNode
 
 
@@ -42,7 +41,7 @@ class ISkill(Interface):
         default of C{True} or C{False} makes it a switch, which needs no value."""
     )
 
-    def make_skill(node: IPilotNode, settings: SkillSettings) -> IService:
+    def make_skill(node: IPilotNode, settings: Mapping[str, Any]) -> IService:
         """
         Make the skill; called for every run, because a skill that failed is made anew.
 
@@ -50,6 +49,7 @@ class ISkill(Interface):
         listeners, ports, streams, timers.  What must survive belongs in C{settings.home}.
 
         @param node: the node, registered.
+        @param settings: what was set, a L{pilot.hosting.settings.SkillSettings}.
         @return: an L{twisted.application.service.IService}, not started, that may provide
             L{ISkillCalls} and L{ISkillReport} too.  Its C{startService} may return a Deferred or
             be a coroutine; the skill counts as running when that is done.

@@ -112,6 +112,8 @@ def parse(command: Command, words: Sequence[str]) -> Arguments:
                     f"--{name} needs a value",
                     hint=f"a value that begins with two dashes is given as --{name}=VALUE",
                 )
+            if name in flags and name in command.repeatable:
+                value = f"{flags[name]}\n{value}"
             flags[name] = value
             continue
         # A switch takes the next word only if that word can be nothing but its value.

@@ -128,7 +128,8 @@ def _command(call: Call, socket: str) -> tuple[list[str], dict[str, str]]:
         if name in SECRETS:
             environment[SECRETS[name]] = value
         elif name != "foreground":
-            command.append(f"--{name}={value}")
+            values = value.split("\n") if name == "skill" else [value]
+            command += [f"--{name}={each}" for each in values]
     environment["PILOT_HOME"] = call.settings.home
     return command, environment
 

@@ -23,7 +23,8 @@ class Command:
     @ivar run: C{"module:function"}; the function takes a L{pilot.ctl.call.Call}.
     @ivar arguments: the syntax of each argument, in order: C{<required>}, C{[optional]},
         C{[--flag]} (a switch), C{[--flag <value>]}, C{--flag <value>} (needed to do anything),
-        C{[--flag one|other]} (one of these words).
+        C{[--flag one|other]} (one of these words), C{[--flag <value>...]} (as often as wanted;
+        the values come joined by line ends).
     @ivar returns: fields of C{data}, for a reader.
     @ivar summary: one sentence without a final full stop.
     @ivar literal: whether every argument is taken as it stands, C{--word} included, because it may
@@ -72,6 +73,15 @@ class Command:
                 name, _, value = bare[2:].partition(" ")
                 found[name] = bool(value)
         return found
+
+    @property
+    def repeatable(self) -> set[str]:
+        """Names of the flags that may be given more than once."""
+        return {
+            syntax.strip("[]")[2:].partition(" ")[0]
+            for syntax in self.arguments
+            if "--" in syntax and syntax.endswith(">...]")
+        }
 
 
 _TARGET = "<address|hostname>"
@@ -149,6 +159,7 @@ COMMANDS: tuple[Command, ...] = (
             "[--no-eventstream]",
             "[--no-tasksubmit]",
             "[--trust-auto-approve]",
+            "[--skill <name>...]",
             "[--foreground]",
         ),
         "node_id, address, pid, socket, hostname, log_file",

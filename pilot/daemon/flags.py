@@ -21,6 +21,11 @@ def parameters(settings: Iterable[Setting]) -> list[list[Any]]:
     return [[one.name, None, None, _help(one)] for one in settings if not one.is_switch]
 
 
+def lists(settings: Iterable[Setting]) -> frozenset[str]:
+    """@return: names of the settings that may be given more than once."""
+    return frozenset(one.name for one in settings if one.is_list)
+
+
 def switches(settings: Iterable[Setting]) -> list[list[Any]]:
     """@return: C{optFlags} for the settings that take none."""
     return [[one.name, None, one.help] for one in settings if one.is_switch]
@@ -31,10 +36,12 @@ class FlagOptions(usage.Options):
     Options with long names only.
 
     @cvar program: what C{--version} and complaints call it.
-    @ivar given: what was on the command line: texts, and booleans for switches.
+    @cvar lists: parameters that may be given more than once.
+    @ivar given: what was on the command line: texts, lists of texts, and booleans for switches.
     """
 
     program: ClassVar[str]
+    lists: ClassVar[frozenset[str]] = frozenset()
     optFlags: ClassVar[list[Any]]
     optParameters: ClassVar[list[Any]]
     given: dict[str, Any]
@@ -48,6 +55,7 @@ class FlagOptions(usage.Options):
         self._switches = {flag[0] for flag in self.optFlags}
         self._texts = {parameter[0] for parameter in self.optParameters}
         self._switched: dict[str, bool] = {}
+        self._gathered: dict[str, list[str]] = {}
         words = sys.argv[1:] if options is None else list(options)
         super().parseOptions(self._normal(words))
 
@@ -67,6 +75,7 @@ class FlagOptions(usage.Options):
         # A unique beginning of a switch's name gets here without having been taken out.
         self.given.update({name: True for name in self._switches if self[name]})
         self.given.update(self._switched)
+        self.given.update(self._gathered)
         try:
             self.settle()
         except InvalidArgument as error:
@@ -89,6 +98,9 @@ class FlagOptions(usage.Options):
             elif word.startswith("-") and name in self._texts:
                 # The next word is the value, whatever it looks like.
                 text = value if equals else next(rest, None)
+                if text is not None and name in self.lists:
+                    self._gathered.setdefault(name, []).append(text)
+                    continue
                 normal.append(f"--{name}" if text is None else f"--{name}={text}")
             else:
                 normal.append(_SHORT.get(word, word))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
+from pilot.daemon.claimedport import ClaimedPort
 from pilot.daemon.ipc import IpcServer
 from pilot.daemon.socketfile import SocketFile
 
@@ -30,7 +28,7 @@ class ControlSocketService(Service):
         self._reactor = reactor
         self._server = server
         self._file = SocketFile(path)
-        self._port: _ClaimedPort | None = None
+        self._port: ClaimedPort | None = None
 
     def startService(self) -> None:
         """
@@ -40,7 +38,7 @@ class ControlSocketService(Service):
         """
         super().startService()
         listening = self._file.claim()
-        self._port = _ClaimedPort(listening, self._file.path, self._server, self._reactor)
+        self._port = ClaimedPort(listening, self._file.path, self._server, self._reactor)
         self._port.startListening()
         log.info("control socket open at {path}", path=self._file.path)
 
@@ -52,25 +50,3 @@ class ControlSocketService(Service):
         closed: Deferred[None] | None = port.stopListening() if port else None
         self._server.close()
         return closed or succeed(None)
-
-
-class _ClaimedPort(unix.Port):
-    """A Unix port on a socket that listens already; it leaves the file to its owner."""
-
-    def __init__(
-        self, listening: socket.socket, path: str, server: IpcServer, reactor: Any
-    ) -> None:
-        super().__init__(path.encode(), server, reactor=reactor)
-        self._server = server
-        self._listening = listening
-
-    def startListening(self) -> None:
-        self._server.doStart()
-        self.socket = self._listening
-        self.fileno = self._listening.fileno  # type: ignore[method-assign]  # as tcp.Port does
-        self.connected = True
-        self.numberAccepts = 100
-        self.startReading()
-
-    def connectionLost(self, reason: Failure) -> None:
-        tcp.Port.connectionLost(self, reason)

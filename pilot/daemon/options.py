@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, ClassVar
 
-from pilot.daemon.flags import FlagOptions, parameters, switches
+from pilot.daemon.flags import FlagOptions, lists, parameters, switches
 from pilot.daemon.settings import SETTINGS, DaemonSettings, settle
 
 __all__ = ["DaemonOptions", "DaemonSettings"]
@@ -29,6 +29,7 @@ class DaemonOptions(FlagOptions):
         *parameters(SETTINGS),
         ["config", None, None, "JSON file to read instead of ~/.pilot/config.json."],
     ]
+    lists: ClassVar[frozenset[str]] = lists(SETTINGS)
 
     settings: DaemonSettings
 

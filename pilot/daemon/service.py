@@ -18,6 +18,7 @@ from pilot.daemon.ipc_service import ControlSocketService
 from pilot.daemon.lockfile import LockFile
 from pilot.daemon.loopback import LoopbackRendezvous
 from pilot.daemon.settings import DaemonSettings, account_path
+from pilot.daemon.skillsocket import socket_opener
 from pilot.daemon.socketfile import is_alive
 from pilot.daemon.webhooks import Webhooks
 from pilot.errors import AlreadyExists, InvalidArgument, PilotError
@@ -32,6 +33,7 @@ from pilot.services.mailbox import Mailbox
 from pilot.services.mailstore import MailLimits
 from pilot.services.tasksubmit import TaskSubmitService
 from pilot.services.workers import Workers
+from pilot.skills import Chosen, SkillHost, choose, find_skills
 
 log = Logger()
 
@@ -46,6 +48,7 @@ class DaemonService(MultiService):
     @ivar started: Deferred of None when everything serves; it fails with the C{PilotError} or
         C{OSError} that prevented it, and then nothing is left open.
     @ivar node: the node, once started.
+    @ivar skills: its skills, once started; None when none are wanted.
     """
 
     name = "pilot"
@@ -59,6 +62,7 @@ class DaemonService(MultiService):
         self._settings = settings
         self._reactor = reactor
         self._loopback = loopback or LoopbackRendezvous(reactor)
+        self.skills: SkillHost | None = None
         self._nodes: NodeService | None = None
         self._lock: LockFile | None = None
         self._watching = LoopingCall(self._watch_loopback)
@@ -83,6 +87,8 @@ class DaemonService(MultiService):
                 f"another daemon answers on the control socket {settings.socket}",
                 hint="stop it first, or give this one a socket of its own with PILOT_SOCKET",
             )
+        # A mistake in a skill's name is told before anything is open.
+        chosen = choose(settings.skills, find_skills()) if settings.skills else []
         if settings.embedded:
             await self._loopback.ensure()
             registry, beacon = self._loopback.registry, self._loopback.beacon
@@ -111,6 +117,8 @@ class DaemonService(MultiService):
         await nodes.started
         await self._open_services(nodes.node, webhooks, mailbox)
         tasks = await self._open_tasks(nodes.node, workers) if settings.task_submit else None
+        if chosen:
+            self._host(chosen, nodes.node)
         server = IpcServer(
             nodes.node,
             self._reactor,
@@ -146,6 +154,13 @@ class DaemonService(MultiService):
         node.parts.tasks = tasks.control
         await node.listen(PORT_TASK_SUBMIT, tasks.factory)
         return tasks
+
+    def _host(self, chosen: Chosen, node: PilotNode) -> None:
+        settings, reactor = self._settings, self._reactor
+        sockets = socket_opener(settings.socket, reactor)
+        self.skills = SkillHost(chosen, settings.home, reactor, sockets, node)
+        node.parts.report.sections["skills"] = self.skills.report
+        self.skills.setServiceParent(self)
 
     def _node_id(self) -> int | None:
         return None if self._nodes is None else self._nodes.parts.registry.node_id

@@ -22,6 +22,7 @@ class Setting:
     @ivar environment: a variable that may hold it, or C{""}.
     @ivar is_switch: a flag without a value.
     @ivar environment_first: whether the environment is closer than the configuration file.
+    @ivar is_list: a flag that may be given more than once; its reader gets a list of texts.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Setting:
     environment: str = ""
     is_switch: bool = False
     environment_first: bool = False
+    is_list: bool = False
 
     @property
     def key(self) -> str:

@@ -12,6 +12,7 @@ from pilot.client import places
 from pilot.daemon import values
 from pilot.daemon.setting import Setting, decide, switch
 from pilot.errors import InvalidArgument
+from pilot.hosting.written import Wanted, read_config
 
 SETTINGS = (
     Setting(
@@ -94,6 +95,13 @@ SETTINGS = (
     switch("no-eventstream", "Do not run the event broker on port 1002."),
     switch("no-tasksubmit", "Do not take tasks on port 1003."),
     switch("trust-auto-approve", "Trust whoever asks for it."),
+    Setting(
+        "skill",
+        values.skills,
+        {},
+        "Skill to run, NAME[:OPTION=VALUE...]; may be given more than once.",
+        is_list=True,
+    ),
 )
 
 
@@ -109,6 +117,7 @@ class DaemonSettings:
     @ivar endpoint: fixed public C{host:port} of the tunnel, or C{""}.
     @ivar keepalive: seconds; so are C{idle_timeout} and C{time_wait}.
     @ivar registry_fingerprint: 64 lower-case hex digits, or C{""}.
+    @ivar skills: the given settings of each skill that is to run, by its name.
     """
 
     home: Path
@@ -144,6 +153,7 @@ class DaemonSettings:
     event_stream: bool
     task_submit: bool
     trust_auto_approve: bool
+    skills: Wanted
 
     @property
     def embedded(self) -> bool:
@@ -173,6 +183,7 @@ def settle(
         found["beacon"] = found["registry"].rpartition(":")[0] + ":9001"
     if not found["email"]:
         found["email"] = _known_email(found["identity"])
+    found["skills"] = _skills(found.pop("skill"), given.get("skill"), config, path)
     return DaemonSettings(
         home=home,
         encrypt=not found.pop("no_encrypt"),
@@ -183,6 +194,19 @@ def settle(
         registry_tls=found.pop("registry_tls") or bool(found["registry_fingerprint"]),
         **found,
     )
+
+
+def _skills(flags: Wanted, written: Any, config: Mapping[str, Any], path: str | None) -> Wanted:
+    """The skills of the configuration file and of the flags; for one skill, the flags win."""
+    if written is not None and "" in written:
+        return flags  # an empty flag takes back what the file says
+    try:
+        skills = read_config(config.get("skills"))
+    except InvalidArgument as error:
+        raise InvalidArgument(f"skills in {path}: {error.message}") from None
+    for name, given in flags.items():
+        skills[name] = {**skills.get(name, {}), **given}
+    return skills
 
 
 def account_path(identity: Path) -> Path:

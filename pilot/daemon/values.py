@@ -9,6 +9,7 @@ from typing import Any
 
 from pilot.daemon.webhook_url import check_webhook_url
 from pilot.errors import InvalidArgument
+from pilot.hosting.written import Wanted, read_words
 
 #: Seconds in each unit of a duration.
 UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
@@ -179,3 +180,11 @@ def _split(value: str) -> tuple[str, str]:
 
 def _is_port(port: str) -> bool:
     return port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 0xFFFF
+
+
+def skills(value: Any) -> Wanted:
+    """Skills with their options, a text like C{gossip:swarm=kv-store} or a list of such texts."""
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise InvalidArgument("expected the name of a skill")
+    return read_words(word for word in words if word)

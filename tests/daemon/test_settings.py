@@ -42,6 +42,7 @@ SAMPLES: dict[str, tuple[str, str, Any]] = {
     "received-files": ("13", "received_files", 13),
     "received-bytes": ("14 GiB", "received_bytes", 14 << 30),
     "registry-fingerprint": ("AB:" * 31 + "ab", "registry_fingerprint", "ab" * 32),
+    "skill": ("gossip:fanout=4", "skills", {"gossip": {"fanout": "4"}}),
     "log-level": ("debug", "log_level", "debug"),
     "log-format": ("json", "log_format", "json"),
 }

@@ -1,0 +1,1 @@
+"""A guest book for Pilot nodes."""
