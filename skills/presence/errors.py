@@ -13,3 +13,13 @@ class PresenceError(PilotError):
 
 class BadMessage(PresenceError):
     """Bytes or a document from a peer that are no presence message.  All a decoder raises."""
+
+
+class BadRecord(PresenceError):
+    """Bytes that are no status record, or one that says what cannot be.  All its parser raises."""
+
+
+class UnknownAgent(PresenceError):
+    """Nobody of that name is in the directory."""
+
+    code = "not_found"
