@@ -173,7 +173,7 @@ class PresenceCore:
         """
         raise NotImplementedError
 
-    def list(
+    def agents(
         self,
         now: float,
         *,
