@@ -56,7 +56,8 @@ class HybridClock:
     def __init__(self, wall: Callable[[], float], *, floor: str = "") -> None:
         """
         @param wall: seconds since 1970, may jump.
-        @param floor: the last C{reserved} that was stored, or C{""}.
+        @param floor: the last C{reserved} that was stored, or the largest stamp of a register
+            that was, whichever is larger; C{""} at the very first start.
         @raise BadMessage: the floor is no stamp.
         """
         self.wall = wall
