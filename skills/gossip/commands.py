@@ -1,0 +1,127 @@
+"""The C{pilotctl gossip} family: what each command is called, takes and returns.
+
+This table is all that C{pilotctl} reads to know the family; a run imports the one module that its
+command needs.
+"""
+
+from __future__ import annotations
+
+from pilot.ctl.table import Command
+
+_NAME = "<swarm>"
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        "gossip join",
+        "skills.gossip.command_swarms:join",
+        (_NAME, "[--fanout <n>]", "[--interval <dur>]", "[--signed]"),
+        "swarm, tag, members, keys, synced (bool)",
+        "take part in a swarm, now and after every restart",
+    ),
+    Command(
+        "gossip leave",
+        "skills.gossip.command_swarms:leave",
+        (_NAME,),
+        "swarm, left (bool)",
+        "say goodbye to a swarm and forget its state",
+    ),
+    Command(
+        "gossip swarms",
+        "skills.gossip.command_swarms:swarms",
+        (),
+        "swarms [{swarm, members, keys, bytes, root, synced}]",
+        "list the swarms this node is in",
+    ),
+    Command(
+        "gossip members",
+        "skills.gossip.command_swarms:members",
+        (_NAME,),
+        "swarm, members [{node_id, address, hostname, ...}]",
+        "list the members that this node knows of",
+    ),
+    Command(
+        "gossip set",
+        "skills.gossip.command_values:set_value",
+        (_NAME, "<key>", "<value>", "[--replace]", "[--ttl <dur>]"),
+        "swarm, key, value, hlc",
+        "write a value, JSON or else a text; an object is merged into what is there",
+        literal=True,
+    ),
+    Command(
+        "gossip get",
+        "skills.gossip.command_values:get",
+        (_NAME, "[key]"),
+        "swarm, key, value",
+        "read a value, or the whole document",
+    ),
+    Command(
+        "gossip del",
+        "skills.gossip.command_values:delete",
+        (_NAME, "<key>"),
+        "swarm, key, deleted (number of keys)",
+        "delete a key and everything below it",
+    ),
+    Command(
+        "gossip keys",
+        "skills.gossip.command_values:keys",
+        (_NAME, "[--prefix <key>]"),
+        "swarm, keys [{key, author, hlc, size}]",
+        "list the keys",
+    ),
+    Command(
+        "gossip dump",
+        "skills.gossip.command_values:dump",
+        (_NAME,),
+        "swarm, state",
+        "print the whole document, for import or jq",
+    ),
+    Command(
+        "gossip import",
+        "skills.gossip.command_values:import_file",
+        (_NAME, "<file>"),
+        "swarm, keys",
+        "merge a JSON object from a file into the document",
+    ),
+    Command(
+        "gossip push",
+        "skills.gossip.command_messages:push",
+        (_NAME, "[--data <json>]"),
+        "swarm, peers",
+        "send the document, or the given object, to some members as scripts do",
+    ),
+    Command(
+        "gossip merge",
+        "skills.gossip.command_messages:merge",
+        (_NAME,),
+        "swarm, messages, keys",
+        "fold the pushes that lie in the inbox into the document, once",
+    ),
+    Command(
+        "gossip sync",
+        "skills.gossip.command_messages:sync",
+        (_NAME, "[peer]"),
+        "swarm, agreed (bool), peer, root",
+        "compare with a member now; succeeds only when both hold the same",
+    ),
+    Command(
+        "gossip watch",
+        "skills.gossip.command_watch:watch",
+        (_NAME, "[--prefix <key>]", "[--count <n>]", "[--timeout <dur>]"),
+        "one object a line: key, value, deleted, author, hlc, previous",
+        "show changes as they come",
+    ),
+    Command(
+        "gossip status",
+        "skills.gossip.command_swarms:status",
+        (_NAME,),
+        "swarm, root, keys, bytes, synced, offset_ms, members, rejects",
+        "show how a swarm is doing from here",
+    ),
+    Command(
+        "gossip doctor",
+        "skills.gossip.command_messages:doctor",
+        (_NAME,),
+        "swarm, healthy (bool), findings [{member, problem, hint}]",
+        "ask every member and report who differs, is skewed, silent or one-way",
+    ),
+)
