@@ -45,7 +45,6 @@ COMMANDS: tuple[Command, ...] = (
         (_NAME, "<key>", "<value>", "[--replace]", "[--ttl <dur>]"),
         "swarm, key, value, hlc",
         "write a value, JSON or else a text; an object is merged into what is there",
-        literal=True,
     ),
     Command(
         "gossip get",

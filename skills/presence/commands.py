@@ -35,7 +35,7 @@ COMMANDS: tuple[Command, ...] = (
         "presence set",
         "skills.presence.command_self:set_status",
         (
-            "online|busy|away|offline",
+            "<online|busy|away|offline>",
             "[--for <dur>]",
             "[--reason <text>]",
             "[--slots <n>]",
