@@ -28,6 +28,8 @@ class Conduct:
         "_error_since",
         "_messages",
         "_nacked",
+        "_served",
+        "_served_at",
         "errors",
         "muted_until",
         "over",
@@ -37,6 +39,8 @@ class Conduct:
         self._messages = config.peer_messages * BURST
         self._bytes = config.peer_bytes * BURST
         self._at = now
+        self._served = 0.0
+        self._served_at = now
         self._error_since = now
         self._error_count = 0
         self._nacked = float("-inf")
@@ -65,6 +69,19 @@ class Conduct:
             return False
         self._messages -= 1.0
         self._bytes -= size
+        return True
+
+    def serves(self, now: float, size: int, config: GossipConfig) -> bool:
+        """
+        Charge state that we are to send, by the same measure: what a member asks for must not
+        cost us more than what it sends.
+
+        @return: whether to send it now.
+        """
+        served = max(0.0, self._served - (now - self._served_at) * config.peer_bytes)
+        if served > config.peer_bytes * (BURST - 1.0):
+            return False
+        self._served, self._served_at = served + size, now
         return True
 
     def malformed(self, now: float, config: GossipConfig) -> bool:

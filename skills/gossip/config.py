@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from skills.gossip.registers import DEFAULT_LIMITS, Limits
+
 
 @dataclass(frozen=True)
 class GossipConfig:
@@ -66,6 +68,7 @@ class GossipConfig:
     @ivar mute: ...for so long.
     @ivar nack_pause: pause between refusals told to one member.
     @ivar unproven: registers that wait for their signature to be made or checked.
+    @ivar limits: what the swarm may hold.
     """
 
     push: bool = True
@@ -111,6 +114,7 @@ class GossipConfig:
     mute: float = 300.0
     nack_pause: float = 5.0
     unproven: int = 1000
+    limits: Limits = DEFAULT_LIMITS
 
     def __post_init__(self) -> None:
         """@raise ValueError: a number that no replica could work with."""

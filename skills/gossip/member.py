@@ -19,21 +19,6 @@ class Standing(Enum):
     LEFT = "left"
 
 
-class Code(Enum):
-    """What news says about its subject; the value is what travels."""
-
-    ALIVE = "a"
-    FAILED = "f"
-    LEFT = "l"
-    #: The sender counts the receiver among its neighbours, or asks it to make room.
-    NEIGHBOUR = "n"
-    URGENT = "u"
-    #: The sender has been away for too long to vouch for what it holds.
-    LAGGING = "g"
-    #: Part of a sample of the sender's view.
-    SAMPLE = "s"
-
-
 class Member:
     """
     One member, as we know it.  Times are on our monotonic clock; minus infinity: never.
@@ -45,6 +30,7 @@ class Member:
     @ivar since: when the standing changed.
     @ivar heard: last message from it.
     @ivar told: when it last confirmed a message of ours.
+    @ivar undelivered: when a message to it last failed.
     @ivar failures: messages in a row that could not be delivered.
     @ivar silences: messages in a row that wanted an answer and got none.
     @ivar proven: when it last showed version 2.
@@ -54,10 +40,12 @@ class Member:
     @ivar skew: seconds its clock was ahead of ours at the last exchange, C{None} if unknown.
     @ivar mismatches: exchanges in a row that did not end in agreement.
     @ivar diverged: whether that was told to the application.
-    @ivar lagging: whether it said so of itself.
+    @ivar lagging: whether it said of itself that it was away for too long.
+    @ivar nacked: when it last refused something of ours.
     @ivar version1: whether it sent a push without our additions, and none with them since.
     @ivar given: root of the state it was last given in the shape of version 1.
     @ivar given_at: ...and when.
+    @ivar page: ...and with which page of it to go on.
     @ivar conduct: its budget.
     """
 
@@ -74,7 +62,9 @@ class Member:
         "incarnation",
         "lagging",
         "mismatches",
+        "nacked",
         "node",
+        "page",
         "proven",
         "root",
         "root_at",
@@ -84,6 +74,7 @@ class Member:
         "skew",
         "standing",
         "told",
+        "undelivered",
         "version1",
     )
 
@@ -95,6 +86,7 @@ class Member:
         self.since = now
         self.heard = NEVER
         self.told = NEVER
+        self.undelivered = NEVER
         self.failures = 0
         self.silences = 0
         self.proven = NEVER
@@ -107,9 +99,11 @@ class Member:
         self.mismatches = 0
         self.diverged = False
         self.lagging = False
+        self.nacked = NEVER
         self.version1 = False
         self.given = ""
         self.given_at = NEVER
+        self.page = 0
         self.conduct = Conduct(now, config)
 
     @property

@@ -12,10 +12,12 @@ costs nothing here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from skills.gossip.config import GossipConfig
 from skills.gossip.effects import PeerFacts
-from skills.gossip.member import NEVER, Change, Code, Member, Standing
+from skills.gossip.member import NEVER, Change, Member, Standing
+from skills.gossip.messages import ALIVE, LEFT, MAX_NEWS, SUSPECT, News
 
 #: Incarnations are unix seconds at the start of a node; later ones than this are nobody's.
 LATEST_INCARNATION_AHEAD = 86400.0
@@ -28,13 +30,10 @@ _RUMORS = 256
 class Rumor:
     """One piece of news that is being passed on."""
 
-    __slots__ = ("code", "incarnation", "left", "node", "sequence")
+    __slots__ = ("left", "news")
 
-    def __init__(self, node: int, incarnation: int, sequence: int, code: str, left: int) -> None:
-        self.node = node
-        self.incarnation = incarnation
-        self.sequence = sequence
-        self.code = code
+    def __init__(self, news: News, left: int) -> None:
+        self.news = news
         self.left = left
 
 
@@ -50,11 +49,15 @@ class Membership:
     @ivar failed: those believed offline, in the order in which they failed.
     @ivar changes: what to tell the application, as (change, node, incarnation).
     @ivar refused: members that found no room.
+    @ivar partial: whether the swarm is too large to know everybody; then joins of members that we
+        have nothing to do with are no news.
     """
 
     __slots__ = (
+        "_absent",
         "_config",
         "_gone",
+        "_heard_of",
         "_own",
         "_rumors",
         "changes",
@@ -62,6 +65,7 @@ class Membership:
         "failed",
         "incarnation",
         "known",
+        "partial",
         "refused",
         "sequence",
         "trusted",
@@ -76,11 +80,14 @@ class Membership:
         self.trusted: Sequence[int] = ()
         self.known: dict[int, Member] = {}
         self.failed: dict[int, None] = {}
+        self._absent: set[int] = set()
         self._gone: dict[int, tuple[int, float]] = {}
+        self._heard_of: dict[int, int] = {}  # every node that ever joined -> its incarnation
         self._rumors: dict[int, Rumor] = {}
+        self.partial = False
         self.changes: list[tuple[Change, int, int]] = []
         self.refused = 0
-        self.spread_own(Code.ALIVE)
+        self.spread_own()
 
     def trust(self, facts: Iterable[PeerFacts]) -> list[int]:
         """
@@ -157,17 +164,31 @@ class Membership:
             member.incarnation, member.sequence = incarnation, 0
         elif member.standing is Standing.LEFT and now - member.since < self._config.patience:
             return  # sent before the good-bye, and overtaken by it
+        back = member.standing in (Standing.FAILED, Standing.LEFT)
         if member.standing is not Standing.ONLINE:
             self.failed.pop(member.node, None)
             self._gone.pop(member.node, None)
-            accused = member.standing in (Standing.FAILED, Standing.LEFT)
+            self._absent.discard(member.node)
             self._set(member, Standing.ONLINE, now)
+        if self._note(member.node, member.incarnation) or back:
             self.changes.append((Change.JOINED, member.node, member.incarnation))
-            if accused:
-                self._spread(member, Code.ALIVE)
+            self._spread(member, ALIVE)
+
+    def _note(self, node: int, incarnation: int) -> bool:
+        """@return: whether this is the first we hear of a node, or of its restart."""
+        before = self._heard_of.get(node)
+        if before is None:
+            if len(self._heard_of) >= self._config.members:
+                self.refused += 1
+                return False
+        elif incarnation <= before:
+            return False
+        self._heard_of[node] = incarnation
+        return before != 0
 
     def undelivered(self, member: Member, now: float) -> None:
         """A message could not be delivered."""
+        member.undelivered = now
         member.failures += 1
         if member.failures >= self._config.failures:
             self._fail(member, now, tell=True)
@@ -186,70 +207,82 @@ class Membership:
             if known:
                 self.changes.append((Change.FAILED, member.node, member.incarnation))
                 if tell:
-                    self._spread(member, Code.FAILED)
+                    self._spread(member, SUSPECT)
 
-    def left(self, member: Member, incarnation: int, now: float) -> None:
-        """A member said good-bye."""
+    def left(self, member: Member, incarnation: int, now: float) -> bool:
+        """
+        A member said good-bye.
+
+        @return: whether that is new.
+        """
         if incarnation < member.incarnation or member.standing is Standing.LEFT:
-            return
+            return False
         member.incarnation = incarnation
         self.failed.pop(member.node, None)
         self._set(member, Standing.LEFT, now)
         self._gone[member.node] = (incarnation, now)
         self.changes.append((Change.LEFT, member.node, incarnation))
-        self._spread(member, Code.LEFT)
+        self._spread(member, LEFT)
+        return True
 
     def _set(self, member: Member, standing: Standing, now: float) -> None:
         member.standing, member.since = standing, now
 
-    def news(self, now: float, wall: float, node: int, inc: int, seq: int, code: str) -> bool:
+    def news(self, now: float, wall: float, news: News) -> bool:
         """
         News from a third party.
 
         @param wall: unix seconds, corrected.
         @return: whether it was new.
         """
-        if node == self._own:
-            if code in (Code.FAILED.value, Code.LEFT.value) and inc >= self.incarnation:
-                if inc <= wall + LATEST_INCARNATION_AHEAD:
-                    self.incarnation = inc + 1
-                    self.sequence = 0
-                    self.spread_own(Code.ALIVE)
-                return True
-            return False
+        node, inc, seq, code = news
         if inc > wall + LATEST_INCARNATION_AHEAD:
             return False
+        if node == self._own:
+            if code == ALIVE or inc < self.incarnation:
+                return False
+            self.incarnation = inc + 1
+            self.sequence = 0
+            self.spread_own()
+            return True
         gone = self._gone.get(node)
         if gone is not None and inc <= gone[0]:
             return False
         member = self.known.get(node)
         if member is not None and (inc, seq) < (member.incarnation, member.sequence):
             return False
-        if code == Code.ALIVE.value:
-            return self._alive(member or self.member(node, now), inc, seq, now)
-        if code == Code.LEFT.value:
-            if member is None:
-                self._bury(node, inc, now)
-                return True
-            if member.standing is Standing.LEFT:
-                return False
-            self.left(member, inc, now)
+        if code == ALIVE:
+            return self._alive(member, node, inc, seq, now)
+        if code == LEFT:
+            if member is not None:
+                return self.left(member, inc, now)
+            self._bury(node, inc, now)
+            self._rumor(news)
             return True
-        if code == Code.FAILED.value and member is not None:
-            return self._accused(member, inc, seq, now)
-        return False
+        return member is not None and self._accused(member, inc, seq, now)
 
-    def _alive(self, member: Member | None, inc: int, seq: int, now: float) -> bool:
-        if member is None or (inc, seq) <= (member.incarnation, member.sequence):
+    def _alive(self, member: Member | None, node: int, inc: int, seq: int, now: float) -> bool:
+        if member is None:
+            if self.partial or not self._note(node, inc):
+                return False
+            self._gone.pop(node, None)
+            self.changes.append((Change.JOINED, node, inc))
+            self._rumor(News(node, inc, seq, ALIVE))
+            return True
+        if (inc, seq) <= (member.incarnation, member.sequence):
             return False
+        back = not member.usable or inc > member.incarnation
         member.incarnation, member.sequence = inc, seq
-        if member.standing in (Standing.FAILED, Standing.LEFT):
+        if not member.usable:
             # It lives, says another; whether we reach it is for us to find out.
-            self.failed.pop(member.node, None)
+            self.failed.pop(node, None)
+            self._gone.pop(node, None)
+            self._absent.discard(node)
             self._set(member, Standing.UNKNOWN, now)
             member.failures = member.silences = 0
-        self._spread(member, Code.ALIVE)
-        return True
+        if back:
+            self._spread(member, ALIVE)
+        return back
 
     def _accused(self, member: Member, inc: int, seq: int, now: float) -> bool:
         """We take another's word only about a member that we have not heard lately."""
@@ -259,52 +292,57 @@ class Membership:
         if now - member.heard < self._config.hot:
             if member.sequence <= seq:
                 member.sequence = seq + 1
-            self._spread(member, Code.ALIVE)
+            self._spread(member, ALIVE)
             return True
         member.sequence = max(member.sequence, seq)
         self._set(member, Standing.FAILED, now)
         self.failed[member.node] = None
         self.changes.append((Change.FAILED, member.node, member.incarnation))
-        self._spread(member, Code.FAILED)
+        self._spread(member, SUSPECT)
         return True
 
-    def gone_for(self, node: int, now: float) -> float:
-        """@return: seconds since a node failed or left as far as we know, 0 if it did not."""
-        member = self.known.get(node)
-        if member is not None:
-            return 0.0 if member.usable else now - member.since
-        gone = self._gone.get(node)
-        return 0.0 if gone is None else now - gone[1]
+    def absent(self, node: int) -> bool:
+        """@return: whether a node failed or left some time ago (L{note_absent})."""
+        return node in self._absent
 
-    def spread_own(self, code: Code) -> None:
-        """Pass on news about ourselves."""
-        self._rumor(Rumor(self._own, self.incarnation, self.sequence, code.value, self._repeats()))
+    def note_absent(self, now: float) -> Iterable[int]:
+        """
+        Look for members that failed or left longer ago than C{ephemeral_grace}.
 
-    def _spread(self, member: Member, code: Code) -> None:
-        self._rumor(
-            Rumor(member.node, member.incarnation, member.sequence, code.value, self._repeats())
-        )
+        @return: all of them.
+        """
+        grace = self._config.ephemeral_grace
+        self._absent = {
+            node
+            for node, member in self.known.items()
+            if not member.usable and now - member.since >= grace
+        }
+        return self._absent
 
-    def _rumor(self, rumor: Rumor) -> None:
-        self._rumors.pop(rumor.node, None)
+    def spread_own(self) -> None:
+        """Pass on that we are here."""
+        self._rumor(News(self._own, self.incarnation, self.sequence, ALIVE))
+
+    def _spread(self, member: Member, code: int) -> None:
+        self._rumor(News(member.node, member.incarnation, member.sequence, code))
+
+    def _rumor(self, news: News) -> None:
+        self._rumors.pop(news.node, None)
         if len(self._rumors) >= _RUMORS:
             del self._rumors[next(iter(self._rumors))]
-        self._rumors[rumor.node] = rumor
+        repeats = _REPEAT * max(1, (len(self.facts) + 1).bit_length())
+        self._rumors[news.node] = Rumor(news, repeats)
 
-    def _repeats(self) -> int:
-        return _REPEAT * max(1, (len(self.facts) + 1).bit_length())
-
-    def rumors(self, most: int) -> tuple[tuple[int, int, int, str], ...]:
+    def rumors(self) -> tuple[News, ...]:
         """@return: news for the next message, newest first; each piece a few times in all."""
         if not self._rumors:
             return ()
-        told = list(self._rumors.values())[-most:]
+        told = list(islice(reversed(self._rumors.values()), MAX_NEWS))
         for rumor in told:
             rumor.left -= 1
             if rumor.left <= 0:
-                del self._rumors[rumor.node]
-        told.reverse()
-        return tuple((r.node, r.incarnation, r.sequence, r.code) for r in told)
+                del self._rumors[rumor.news.node]
+        return tuple(rumor.news for rumor in told)
 
     def forget(self, now: float) -> None:
         """Drop what failed or left long ago; to be called now and then."""

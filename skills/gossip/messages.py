@@ -114,6 +114,7 @@ class Syn(NamedTuple):
     @ivar recent: (key hash, hlc) of what changed last, the newest first.
     @ivar news: liveness.
     @ivar nonce: 16 hex digits: compare everything under this key.
+    @ivar lagging: the sender was away for so long that it does not vouch for what it holds.
     """
 
     swarm: str
@@ -126,6 +127,7 @@ class Syn(NamedTuple):
     recent: tuple[tuple[str, str], ...] = ()
     news: tuple[News, ...] = ()
     nonce: str = ""
+    lagging: bool = False
 
     def encode(self) -> dict[str, Any]:
         """@return: the object to send; news, then recent changes, give way to the hard cap."""
@@ -142,6 +144,8 @@ class Syn(NamedTuple):
         }
         if self.nonce:
             document["nonce"] = self.nonce
+        if self.lagging:
+            document["lagging"] = True
         if self.recent or self.news:
             recent = [list(each) for each in self.recent[:MAX_RECENT]]
             news = [list(each) for each in self.news[:MAX_NEWS]]
@@ -458,6 +462,7 @@ def _syn(document: dict[str, Any]) -> Syn:
         fields.pairs(document, "recent", MAX_RECENT),
         tuple(news),
         fields.optional(document, "nonce", fields.HEX16),
+        fields.flag(document, "lagging"),
     )
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from skills.gossip.errors import BadMessage
+from skills.gossip.hlc import format_hlc, parse_hlc
 from skills.gossip.register import Register
 
 
@@ -48,6 +49,10 @@ class Restored:
         except (BadMessage, TypeError, ValueError, KeyError, OverflowError):
             self.skipped += 1
 
+    def floor(self) -> str:
+        """@return: the hybrid time above which the clock continues, C{""} for any."""
+        return max([self.reserve, *(each.hlc for each in self.registers.values())])
+
     def _absorb(self, kind: str, data: Any) -> None:
         if kind == "register":
             register = Register.from_list(data)
@@ -57,7 +62,7 @@ class Restored:
         elif kind == "cleared":
             self.registers.clear()
         elif kind == "reserve":
-            self.reserve = max(self.reserve, str(data))
+            self.reserve = max(self.reserve, format_hlc(parse_hlc(data)))
         elif kind == "contact":
             self.contact = max(self.contact, float(data))
         elif kind == "left":
