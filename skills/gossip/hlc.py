@@ -23,6 +23,7 @@ RESERVE = 10.0  # seconds the durable upper bound lies ahead of the stamps
 MIN_SAMPLES = 3  # distinct peers whose clocks are known before ours is corrected
 MAX_SAMPLES = 64  # peers remembered; the one heard longest ago makes room
 SAMPLE_LIFE = 3600.0  # seconds
+SETTLING = 120.0  # seconds from the first correction in which better ones are applied at once
 MAX_SLEW = 60.0 / 3600.0  # seconds of correction per second
 MAX_STEP = 60.0  # seconds of correction at once, after any length of silence
 JUMP = 2.0  # seconds by which wall and monotonic clock part: somebody has set the wall clock
@@ -43,6 +44,7 @@ class HybridClock:
 
     __slots__ = (
         "_elapsed",
+        "_free_until",
         "_last",
         "_news",
         "_reserved",
@@ -66,6 +68,7 @@ class HybridClock:
         self._news = False
         self._samples: dict[int, tuple[float, float]] = {}  # peer -> (offset, when)
         self._settled = False
+        self._free_until = 0.0
         self._slewed = 0.0
         self._elapsed: float | None = None  # wall minus monotonic, at the last sample
 
@@ -145,12 +148,15 @@ class HybridClock:
         # With an even number the two in the middle are equally good: stay, or go to the nearer.
         low, high = offsets[(len(offsets) - 1) // 2], offsets[len(offsets) // 2]
         target = min(max(self.offset, low), high)
-        if self._settled:
+        if not self._settled:
+            self._settled = True
+            self._free_until = now + SETTLING
+        if now < self._free_until:
+            # The first three may all be wrong, or not put right yet themselves: more decide better.
+            self.offset = target
+        else:
             limit = min((now - self._slewed) * MAX_SLEW, MAX_STEP)
             self.offset += min(max(target - self.offset, -limit), limit)
-        else:
-            self.offset = target
-            self._settled = True
         self._slewed = now
 
     @property

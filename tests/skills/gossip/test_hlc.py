@@ -10,6 +10,7 @@ from skills.gossip.errors import BadMessage
 from skills.gossip.hlc import (
     MAX_AHEAD,
     MAX_SAMPLES,
+    SETTLING,
     HybridClock,
     format_hlc,
     hlc_at,
@@ -159,10 +160,24 @@ def test_later_corrections_are_slewed() -> None:
     clock = HybridClock(wall)
     for peer in range(3):
         clock.add_sample(peer, 0.0, 0.0)
+    wall.when += SETTLING
+    clock.add_sample(0, 0.0, SETTLING)
     for second in range(1, 3601):
         wall.when += 1.0
-        clock.add_sample(second % 3, 1e6, float(second))
+        clock.add_sample(second % 3, 1e6, SETTLING + second)
     assert 59.0 < clock.offset <= 60.001
+
+
+def test_the_first_peers_may_be_the_wrong_ones() -> None:
+    """Soon after the start a better majority counts at once; later it would take days."""
+    clock = HybridClock(wall := Wall())
+    for peer in range(3):
+        clock.add_sample(peer, HOUR, 0.0)
+    assert clock.offset == HOUR
+    wall.when += 30.0
+    for peer in range(3, 10):
+        clock.add_sample(peer, 0.0, 30.0)
+    assert clock.offset == 0.0
 
 
 def test_a_long_silence_earns_no_larger_step() -> None:
