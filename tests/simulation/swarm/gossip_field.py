@@ -19,6 +19,9 @@ from tests.simulation.swarm.scheduler import HeapScheduler
 #: Up to here messages travel as bytes, encoded and decoded as on the wire.
 CODEC_SIZE = 1_000
 
+#: Shortest timer, seconds: rounding must not make a node wake in vain, at one moment for ever.
+_TICK = 1e-6
+
 #: Events a node remembers.
 _EVENTS = 64
 
@@ -167,7 +170,7 @@ class GossipNode:
             return
         if self._armed is None or deadline < self._armed:
             self._armed = deadline
-            delay = max(0.0, deadline - self.station.clock.seconds())
+            delay = max(_TICK, deadline - self.station.clock.seconds())
             delay /= 1.0 + self.station.clock.drift
             scheduler = self.field.scheduler
             scheduler.post(scheduler.now + delay, self.station.happen, self._wake, deadline)
@@ -177,7 +180,7 @@ class GossipNode:
             return  # an earlier timer has taken over
         self._armed = None
         deadline = self.replica.deadline()
-        if deadline is not None and deadline <= self.station.clock.seconds() + 1e-9:
+        if deadline is not None and deadline <= self.station.clock.seconds():
             self.turn(self.replica.on_timer)
         else:
             self._arm()
