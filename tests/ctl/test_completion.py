@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pilot.ctl.completion import Grammar, flags, positionals, write_bash, write_fish, write_zsh
-from pilot.ctl.table import COMMANDS, Command
+from pilot.ctl.table import COMMANDS, Command, installed_commands
 from tests.ctl.conftest import Run
 
 Offered = Callable[..., set[str]]
@@ -52,7 +52,8 @@ def offered(tmp_path: Path, run: Run) -> Offered:
 
 
 def test_bash_knows_every_command(offered: Offered) -> None:
-    firsts = {command.name.partition(" ")[0] for command in COMMANDS}
+    commands = (*COMMANDS, *installed_commands())
+    firsts = {command.name.partition(" ")[0] for command in commands}
     assert offered("") == firsts | {"--help", "--json"}
     assert offered("net") == {"network"}
     assert offered("--json", "inf") == {"info"}
