@@ -18,9 +18,11 @@ from skills.gossip.desk import Desk
 from skills.gossip.digest import Digest, bucket_of
 from skills.gossip.ledger import Verdict, fair
 from skills.gossip.member import Member
-from skills.gossip.messages import MAX_RECENT, Ack, Delta, Nack, Syn, pack
+from skills.gossip.messages import MAX_NEWS, MAX_RECENT, Ack, Delta, Nack, Syn, pack
 from skills.gossip.register import Register
 
+#: Liveness news in a message while nothing else happens: a quiet swarm is to cost little.
+QUIET_NEWS = 4
 #: Bytes of a message around its registers, rounded up.
 _HEAD = 200
 #: Bytes of a key's hash and time in a list, and of a wish.
@@ -177,7 +179,7 @@ class Exchanges:
             root,
             len(ledger.map),
             recent,
-            desk.members.rumors(),
+            desk.members.rumors(MAX_NEWS if desk.hot(now) else QUIET_NEWS),
             nonce,
             desk.lagging,
         )
@@ -387,7 +389,7 @@ class Exchanges:
         if room and (exchange.queue or want or not delta.done):
             last = self._reply(now, member, exchange, [], want)
             if not (last and delta.done):
-                return
+                return  # one of us goes on
         if exchange.ours and (delta.cursor or exchange.queue or not delta.done):
             self.again[peer] = now + RESUME
         self._end(now, member, exchange, agreed=False)
@@ -469,7 +471,7 @@ class Exchanges:
         buckets = {bucket_of(key_hash) for key_hash in theirs}
         want: list[str] = []
         equal: dict[int, list[Register]] = {bucket: [] for bucket in buckets}
-        explained: set[int] = set()
+        explained = {bucket_of(each.key_hash) for each in delta.entries}
         for register in self._desk.ledger.map.in_buckets(buckets):
             bucket = bucket_of(register.key_hash)
             hlc = theirs.pop(register.key_hash, "")
@@ -516,7 +518,7 @@ class Exchanges:
         """
         Send the next frame.
 
-        @return: whether it is our last, unless the partner wants something.
+        @return: whether nothing needs to come after it.
         """
         desk = self._desk
         room = desk.config.frame - _HEAD - _HAVE * len(have) - _WANT * len(want)
@@ -526,13 +528,11 @@ class Exchanges:
         stuck = bool(exchange.queue) and not entries and not have
         done = not exchange.queue or stuck or exchange.frames >= desk.config.frames
         cursor = f"{len(exchange.queue):x}" if done and exchange.queue else ""
-        # A frame that asks for something does not end the exchange.
-        done = done and not have and not want
         desk.send(
             member.node,
             Delta(desk.name, exchange.x, tuple(entries), tuple(want), tuple(have), cursor, done),
         )
-        return done
+        return done and not have and not want
 
     # -- ending --------------------------------------------------------------------------------
 

@@ -21,8 +21,10 @@ from skills.gossip.messages import ALIVE, LEFT, MAX_NEWS, SUSPECT, News
 
 #: Incarnations are unix seconds at the start of a node; later ones than this are nobody's.
 LATEST_INCARNATION_AHEAD = 86400.0
-#: News is passed on in so many messages, times the logarithm of the swarm's size.
+#: Bad news is passed on in so many messages, times the logarithm of the swarm's size.
 _REPEAT = 2
+#: A join in so many: whom it misses meets the member itself, or does not need to know.
+_JOINS = 3
 #: News waiting to be passed on.
 _RUMORS = 256
 
@@ -170,8 +172,11 @@ class Membership:
             self._gone.pop(member.node, None)
             self._absent.discard(member.node)
             self._set(member, Standing.ONLINE, now)
-        if self._note(member.node, member.incarnation) or back:
+        unnamed = self._heard_of.get(member.node) == 0 and member.incarnation > 0
+        new = self._note(member.node, member.incarnation)
+        if new or back:
             self.changes.append((Change.JOINED, member.node, member.incarnation))
+        if new or back or unnamed:
             self._spread(member, ALIVE)
 
     def _note(self, node: int, incarnation: int) -> bool:
@@ -324,20 +329,23 @@ class Membership:
         self._rumor(News(self._own, self.incarnation, self.sequence, ALIVE))
 
     def _spread(self, member: Member, code: int) -> None:
-        self._rumor(News(member.node, member.incarnation, member.sequence, code))
+        if member.incarnation:  # until it has told that itself, there is nothing to compare
+            self._rumor(News(member.node, member.incarnation, member.sequence, code))
 
     def _rumor(self, news: News) -> None:
         self._rumors.pop(news.node, None)
         if len(self._rumors) >= _RUMORS:
             del self._rumors[next(iter(self._rumors))]
-        repeats = _REPEAT * max(1, (len(self.facts) + 1).bit_length())
+        repeats = _JOINS
+        if news.code != ALIVE:
+            repeats = _REPEAT * (len(self.facts) + 1).bit_length()
         self._rumors[news.node] = Rumor(news, repeats)
 
-    def rumors(self) -> tuple[News, ...]:
+    def rumors(self, most: int = MAX_NEWS) -> tuple[News, ...]:
         """@return: news for the next message, newest first; each piece a few times in all."""
         if not self._rumors:
             return ()
-        told = list(islice(reversed(self._rumors.values()), MAX_NEWS))
+        told = list(islice(reversed(self._rumors.values()), most))
         for rumor in told:
             rumor.left -= 1
             if rumor.left <= 0:

@@ -214,7 +214,7 @@ class Delta(NamedTuple):
     @ivar have: (key hash, hlc) of what the sender holds in the buckets that differ, so that values
         travel only where they are missing.
     @ivar cursor: where the sender will go on, in its own words; up to 64 of C{0-9a-z:}.
-    @ivar done: this is the last one of its sender in this exchange.
+    @ivar done: its sender sends no more registers in this exchange, unless they are wished for.
     """
 
     swarm: str
