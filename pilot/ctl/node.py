@@ -226,6 +226,11 @@ def _info_text(data: dict[str, Any]) -> str:
             f"    - network {_text(each, 'network_id')}: {_text(each, 'address')}"
             for each in data["networks"]
         ]
+    skills = data.get("skills")
+    found = [each for each in skills if isinstance(each, dict)] if isinstance(skills, list) else []
+    if found:
+        lines += _labelled([("Skills", str(len(found)))])
+        lines += [f"    - {_skill_text(each)}" for each in found]
     sent, received = size_text(_number(data, "bytes_sent")), size_text(_number(data, "bytes_recv"))
     packets = f"{_text(data, 'pkts_sent')} sent / {_text(data, 'pkts_recv')} recv"
     lines += _labelled([("Traffic", f"{sent} sent / {received} recv"), ("Packets", packets)])
@@ -234,6 +239,11 @@ def _info_text(data: dict[str, Any]) -> str:
         lines += ["", f"Active connections: {len(data['conn_list'])}"]
         lines += ["  " + line for line in table.split("\n")]
     return "\n".join(lines)
+
+
+def _skill_text(skill: dict[str, Any]) -> str:
+    text = f"{_text(skill, 'name')}: {_text(skill, 'state')}"
+    return f"{text} ({_text(skill, 'error')})" if skill.get("error") else text
 
 
 def _peer_table(found: list[dict[str, Any]]) -> str:

@@ -23,6 +23,11 @@ def test_last_value_wins_and_values_may_look_like_anything() -> None:
     assert read.flags == {"data": "--a=b", "timeout": "-5"}
 
 
+def test_what_may_be_given_more_than_once() -> None:
+    read = split_words(["daemon", "start", "--skill", "gossip", "--public", "--skill=presence:a=b"])
+    assert read.flags == {"skill": "gossip\npresence:a=b", "public": "true"}
+
+
 def test_one_dash() -> None:
     """Known flags take one dash as well; other words with one dash are arguments."""
     assert split_words(["ping", "-count", "1", "b"]).flags == {"count": "1"}

@@ -166,10 +166,19 @@ def test_long_tables_are_cut(saying: Any, run: Run) -> None:
 
 
 def test_other_states(saying: Any, run: Run) -> None:
-    with saying(encrypt=False, identity=False, networks=[{"network_id": 1, "address": "1:x"}]):
+    skills = [
+        {"name": "gossip", "state": "running", "error": None},
+        {"name": "presence", "state": "failed", "error": "no\x1b[31m"},
+        7,
+    ]
+    with saying(
+        skills=skills, encrypt=False, identity=False, networks=[{"network_id": 1, "address": "1:x"}]
+    ):
         out = run("info").out
     assert "Encryption:  disabled" in out and "Identity:    ephemeral (not persisted)" in out
     assert "  Networks:    1\n    - network 1: 1:x\n" in out
+    assert "  Skills:      2\n    - gossip: running\n    - presence: failed (no" in out
+    assert "\x1b" not in out
 
 
 def test_daemon_that_says_little(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
