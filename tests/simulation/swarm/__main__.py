@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterator, Sequence
 from multiprocessing import get_context
 
-from tests.simulation.swarm.tables import FULL, NORMAL, PLANS, QUICK, Job, Plan
+from tests.simulation.swarm.table import FULL, NORMAL, QUICK, Job, Plan
+from tests.simulation.swarm.tables import PLANS
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -11,7 +11,7 @@ from tests.simulation.swarm.links import EPOCH
 from tests.simulation.swarm.rng import RngTree
 
 #: Seconds until nobody is hot any more, and seconds that are measured then.
-_SETTLE, _MEASURED = 60.0, 60.0
+_SETTLE, _MEASURED = 120.0, 60.0
 
 #: Seconds of a round.
 _ROUND = 5.0

@@ -1,147 +1,42 @@
-"""The tables: what is measured, the figures it is held against, and the bars.
-
-The figures come from a model of the protocol that was made before it; the bars are what was
-promised.  A mean may lie beyond its figure by one round or 20 % of the time, and by twice its
-standard error on top, because few runs do not tell more.
-"""
+"""The tables of gossip, and all tables by name."""
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tests.simulation.swarm import healing, idle, rounds, seed_rule, spread
+from tests.simulation.swarm.figures import (
+    ALL_KNOW,
+    COPIES,
+    HEAL_TYPICAL,
+    HEAL_WORST,
+    IDLE_BYTES,
+    LOSSES,
+    MEDIAN_KNOWS,
+    RAW,
+    ROUNDS,
+    SEED_LOOP,
+    SPARSE,
+    STREAMS,
+)
 from tests.simulation.swarm.healing import HealCase
 from tests.simulation.swarm.idle import IdleCase
 from tests.simulation.swarm.links import DATAGRAM, STREAM
 from tests.simulation.swarm.rng import RngTree
 from tests.simulation.swarm.rounds import RoundsCase
 from tests.simulation.swarm.spread import SpreadCase
-
-QUICK, NORMAL, FULL = 0, 1, 2
-
-LOSSES = (0.0, 0.1, 0.3)
-
-#: Rounds until all know one update, push-pull: mean, 99th percentile, maximum at each loss.
-ROUNDS: dict[tuple[int, int], tuple[tuple[float, int, int], ...]] = {
-    (10, 1): ((3.5, 5, 6), (4.2, 7, 10), (6.9, 12, 19)),
-    (10, 2): ((2.4, 3, 4), (2.8, 4, 5), (4.2, 7, 11)),
-    (10, 3): ((2.0, 3, 3), (2.2, 3, 4), (3.2, 5, 6)),
-    (100, 1): ((6.5, 8, 8), (8.1, 11, 13), (13.8, 20, 24)),
-    (100, 2): ((4.5, 5, 6), (5.3, 7, 8), (8.1, 11, 13)),
-    (100, 3): ((3.9, 4, 5), (4.2, 5, 6), (6.2, 8, 10)),
-    (1_000, 1): ((9.1, 10, 11), (11.6, 14, 16), (20.0, 25, 32)),
-    (1_000, 2): ((6.2, 7, 7), (7.4, 9, 10), (11.7, 15, 16)),
-    (1_000, 3): ((5.1, 6, 6), (6.0, 7, 8), (8.8, 11, 12)),
-    (10_000, 1): ((11.6, 13, 13), (15.1, 18, 19), (26.1, 31, 36)),
-    (10_000, 2): ((8.0, 9, 9), (9.6, 11, 12), (15.1, 18, 20)),
-    (10_000, 3): ((6.7, 7, 7), (7.7, 8, 9), (11.4, 13, 15)),
-}
-
-#: Rounds on sparse trust graphs of 1,000 nodes, fanout 3: mean at each loss.
-SPARSE: dict[str, tuple[float, float, float]] = {
-    "4-regular": (8.1, 9.0, 12.6),
-    "8-regular": (6.1, 7.0, 10.0),
-    "star": (2.0, 6.4, 15.2),
-}
-
-#: Seconds on streams: until 50, 99, 100 % know (means), and the 99th percentile of the last.
-STREAMS: dict[int, tuple[tuple[float, float, float, float], ...]] = {
-    10: ((0.2, 0.7, 0.7, 3.6), (0.2, 0.8, 0.8, 3.5), (0.3, 1.1, 1.1, 4.1)),
-    100: ((0.5, 2.1, 3.0, 5.5), (0.6, 2.5, 3.4, 5.8), (0.8, 3.0, 4.0, 6.5)),
-    1_000: ((0.8, 2.9, 5.1, 6.3), (0.9, 3.2, 5.4, 7.2), (1.2, 3.9, 6.2, 8.6)),
-    10_000: ((1.1, 3.3, 6.5, 8.9), (1.2, 3.5, 6.8, 9.2), (1.6, 4.4, 8.1, 10.5)),
-}
-
-#: Seconds on raw legs until all know: mean, 99th percentile.
-RAW: dict[int, tuple[tuple[float, float], ...]] = {
-    10: ((0.7, 3.2), (1.0, 4.8), (2.9, 13.0)),
-    100: ((3.0, 5.5), (4.4, 8.8), (11.0, 23.0)),
-    1_000: ((5.1, 6.8), (7.5, 11.0), (18.0, 33.0)),
-    10_000: ((6.1, 6.6), (10.0, 12.0), (25.0, 34.0)),
-}
-
-#: Seconds until all know with the loop of the original page, on streams, and its payload copies.
-SEED_LOOP: dict[int, tuple[tuple[float, float, float], float]] = {
-    10: ((7.7, 7.8, 8.2), 2.4),
-    100: ((17.2, 17.6, 18.1), 5.1),
-    1_000: ((25.0, 25.3, 26.5), 7.5),
-    10_000: ((34.5, 34.4, 34.7), 10.2),
-}
-
-#: Bar (a): seconds within which all know in 99 of 100 cases, at each loss, and the median node.
-ALL_KNOW, MEDIAN_KNOWS = (10.0, 10.0, 12.0), 2.0
-#: Bar (b): payload copies per node and update.
-COPIES = 3.5
-#: Bar (d): bytes per node and round when quiet.
-IDLE_BYTES = 1_024
-#: Bar (g): seconds to heal, at worst and typically.
-HEAL_WORST, HEAL_TYPICAL = 35.0, 7.0
-
-
-class Job(NamedTuple):
-    """
-    One measurement, to be run anywhere.
-
-    @ivar weight: roughly how long it takes, so that the long ones begin first.
-    """
-
-    measure: Callable[[Any], Any]
-    case: Any
-    weight: float
-
-    def run(self) -> Any:
-        """@return: what the measurement gives."""
-        return self.measure(self.case)
-
-
-class Table(NamedTuple):
-    """
-    @ivar rows: texts, cell by cell.
-    @ivar missed: one line for each bar or figure that was missed.
-    """
-
-    title: str
-    head: Sequence[str]
-    rows: list[Sequence[str]]
-    missed: list[str]
-
-    def __str__(self) -> str:
-        """The table as Markdown."""
-        lines = [f"## {self.title}", "", "| " + " | ".join(self.head) + " |"]
-        lines.append("|" + " --- |" * len(self.head))
-        lines += ["| " + " | ".join(row) + " |" for row in self.rows]
-        lines += ["", *(f"MISSED: {line}" for line in self.missed)]
-        return "\n".join(lines).rstrip() + "\n"
-
-
-class Plan(NamedTuple):
-    """
-    A table to be.
-
-    @ivar jobs: what has to be measured.
-    @ivar judge: makes the table from what the jobs gave, in their order.
-    """
-
-    name: str
-    jobs: list[Job]
-    judge: Callable[[list[Any]], Table]
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """@return: the value that this share of them does not exceed (nearest rank)."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
-
-
-def allowance(values: Sequence[float]) -> float:
-    """@return: twice the standard error of their mean."""
-    if len(values) < 2 or math.inf in values:
-        return 0.0
-    return 2 * statistics.stdev(values) / math.sqrt(len(values))
-
+from tests.simulation.swarm.table import (
+    FULL,
+    NORMAL,
+    QUICK,
+    Job,
+    Plan,
+    Table,
+    allowance,
+    percentile,
+)
 
 # -- rounds ----------------------------------------------------------------------------------------
 
@@ -149,11 +44,9 @@ def allowance(values: Sequence[float]) -> float:
 def rounds_runs(size: int, fanout: int, effort: int) -> int:
     """@return: how many updates to measure."""
     if effort == FULL:
-        return (
-            {10: 1_000, 100: 200, 1_000: 20, 10_000: 2}[size] if fanout == 3 or size <= 1_000 else 1
-        )
+        return {10: 1_000, 100: 200, 1_000: 20, 10_000: 2 if fanout == 3 else 1}[size]
     if effort == NORMAL:
-        return {10: 200, 100: 30, 1_000: 3 if fanout == 3 else 0, 10_000: 0}[size]
+        return {10: 300, 100: 40, 1_000: 4 if fanout == 3 else 2, 10_000: 0}[size]
     return {10: 100, 100: 5, 1_000: 0, 10_000: 0}[size]
 
 
@@ -200,7 +93,7 @@ def rounds_plan(sizes: Sequence[int], effort: int, seed: int) -> Plan:
 
 def sparse_plan(sizes: Sequence[int], effort: int, seed: int) -> Plan:
     """Rounds where only some trust each other."""
-    runs = {QUICK: 0, NORMAL: 2, FULL: 20}[effort]
+    runs = {QUICK: 0, NORMAL: 3, FULL: 20}[effort]
     cases = [
         RoundsCase(1_000, 3, loss, runs, seed, graph)
         for graph in SPARSE
@@ -233,12 +126,12 @@ def sparse_plan(sizes: Sequence[int], effort: int, seed: int) -> Plan:
 # -- time and copies -------------------------------------------------------------------------------
 
 
-def spread_runs(size: int, effort: int) -> int:
+def spread_runs(size: int, carriage: str, effort: int) -> int:
     """@return: how many updates to measure."""
     return {
         QUICK: {10: 60, 100: 4, 1_000: 0, 10_000: 0},
-        NORMAL: {10: 200, 100: 30, 1_000: 3, 10_000: 0},
-        FULL: {10: 1_000, 100: 200, 1_000: 15, 10_000: 2},
+        NORMAL: {10: 300, 100: 40, 1_000: 4, 10_000: int(carriage == STREAM)},
+        FULL: {10: 1_000, 100: 300, 1_000: 20, 10_000: 3},
     }[effort][size]
 
 
@@ -248,7 +141,7 @@ def spread_plan(carriage: str, sizes: Sequence[int], effort: int, seed: int) -> 
         SpreadCase(size, loss, carriage, runs, seed)
         for size in STREAMS
         for loss in LOSSES
-        if size in sizes and (runs := spread_runs(size, effort))
+        if size in sizes and (runs := spread_runs(size, carriage, effort))
     ]
     judge = _judge_streams if carriage == STREAM else _judge_raw
 
@@ -365,8 +258,8 @@ def healing_plan(sizes: Sequence[int], effort: int, seed: int) -> Plan:
     """How long a partition outlasts its end."""
     wanted = {
         QUICK: ((10, 10), (50, 1)),
-        NORMAL: ((10, 30), (100, 4)),
-        FULL: ((10, 200), (100, 20), (1_000, 1)),
+        NORMAL: ((10, 50), (100, 10), (1_000, 1)),
+        FULL: ((10, 500), (100, 100), (1_000, 4)),
     }[effort]
     groups = [(size, count) for size, count in wanted if size <= max(sizes)]
     cases = [HealCase(size, seed=seed + n) for size, count in groups for n in range(count)]

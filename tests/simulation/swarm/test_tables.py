@@ -5,47 +5,45 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.swarm import __main__ as program
-from tests.simulation.swarm import tables
+from tests.simulation.swarm import figures, table, tables
 from tests.simulation.swarm.healing import Healing
 from tests.simulation.swarm.spread import Spread
 
 
-def plan(name: str, *sizes: int) -> tables.Plan:
+def plan(name: str, *sizes: int) -> table.Plan:
     """@return: a plan of few jobs."""
-    return tables.PLANS[name](sizes or [10], tables.QUICK, 1)
+    return tables.PLANS[name](sizes or [10], table.QUICK, 1)
 
 
 def test_every_table_has_jobs_and_a_reader() -> None:
     """No plan is empty at normal effort, and every job can travel to another process."""
     for name, make in tables.PLANS.items():
-        assert make([10, 100, 1_000], tables.NORMAL, 1).jobs, name
+        assert make([10, 100, 1_000], table.NORMAL, 1).jobs, name
 
 
 def test_figures_met_miss_nothing() -> None:
     """The figures themselves lie within the bars."""
     streams = plan("streams")
-    table = streams.judge([[Spread(0.2, 0.7, 0.7, 2.6)] * 9] * len(streams.jobs))
-    assert table.missed == [] and str(table).count("| ok |") == len(streams.jobs)
+    judged = streams.judge([[Spread(0.2, 0.7, 0.7, 2.6)] * 9] * len(streams.jobs))
+    assert judged.missed == [] and str(judged).count("| ok |") == len(streams.jobs)
 
 
 def test_slow_swarms_are_named() -> None:
     """Each bar that is missed, with its letter."""
     streams = plan("streams")
-    table = streams.judge([[Spread(2.5, 11.0, 12.5, 3.6)] * 9] * len(streams.jobs))
-    assert len([line for line in table.missed if line.startswith("(a)")]) == 2 * len(streams.jobs)
-    assert sum(line.startswith("(b)") for line in table.missed) == len(streams.jobs)
-    assert sum(line.startswith("time,") for line in table.missed) == len(streams.jobs)
+    judged = streams.judge([[Spread(2.5, 11.0, 12.5, 3.6)] * 9] * len(streams.jobs))
+    assert len([line for line in judged.missed if line.startswith("(a)")]) == 2 * len(streams.jobs)
+    assert sum(line.startswith("(b)") for line in judged.missed) == len(streams.jobs)
+    assert sum(line.startswith("time,") for line in judged.missed) == len(streams.jobs)
 
 
 def test_more_rounds_than_one_over_are_missed() -> None:
     """Bar (c)."""
     found = plan("rounds")
-    figures = [
-        figure[0] for (size, _), row in tables.ROUNDS.items() if size == 10 for figure in row
-    ]
-    assert found.judge([[round(mean)] * 3 for mean in figures]).missed == []
-    slow = found.judge([[round(mean) + 2] * 3 for mean in figures])
-    assert len(slow.missed) == len(figures) and slow.missed[0].startswith("(c)")
+    means = [one[0] for (size, _), row in figures.ROUNDS.items() if size == 10 for one in row]
+    assert found.judge([[round(mean)] * 3 for mean in means]).missed == []
+    slow = found.judge([[round(mean) + 2] * 3 for mean in means])
+    assert len(slow.missed) == len(means) and slow.missed[0].startswith("(c)")
 
 
 def test_idle_bytes_and_healing_have_their_bars() -> None:
@@ -60,8 +58,8 @@ def test_idle_bytes_and_healing_have_their_bars() -> None:
 
 def test_percentiles_are_values_that_occurred() -> None:
     """Nearest rank."""
-    assert tables.percentile([3, 1, 2], 0.99) == 3
-    assert tables.percentile(list(range(1, 101)), 0.99) == 99
+    assert table.percentile([3, 1, 2], 0.99) == 3
+    assert table.percentile(list(range(1, 101)), 0.99) == 99
 
 
 def test_the_program_prints_and_says_how_it_went(capsys: pytest.CaptureFixture[str]) -> None:
