@@ -9,6 +9,7 @@ doubts itself before others, and passes on what changed.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -45,6 +46,8 @@ KNOCK_LIMIT: Final = 512
 """Periods between two calls to a member that never answered, at most."""
 GOODBYES: Final = 8
 """Members told of our leave directly; they tell the others."""
+FLOOD: Final = 256
+"""Datagrams read from one peer in a period; a busy one sends a dozen."""
 SWEEP: Final = 64
 """Periods between two looks for what has to be forgotten."""
 RECORD_LIFE: Final = 7 * 86_400.0
@@ -81,7 +84,8 @@ class Detector:
         self._repair = Repair(swarm, self._hearsay.own_items)
         self._round = Round(rng)
         self._ours: list[int] = []
-        self._ours_changed = False
+        self._unmet = False
+        self._received: Counter[int] = Counter()
         self._answered = False
         self._left = False
         self._periods = 0
@@ -156,7 +160,7 @@ class Detector:
                 if was:
                     swarm.report(now, member, "removed", 0, [])
         self._ours = sorted(node for node in wanted if swarm.members.get(node) is not None)
-        self._ours_changed = True
+        self._unmet = True
         self._refresh_candidates()
         return swarm.take()
 
@@ -166,6 +170,10 @@ class Detector:
         if self._left or peer == swarm.node_id:
             return []
         self._notice_stall(now)
+        self._received[peer] += 1
+        if self._received[peer] > FLOOD:
+            swarm.counters["flooded"] += 1
+            return swarm.take()
         member = swarm.members.get(peer)
         if member is None or not member.ours:
             self._from_stranger(peer, message)
@@ -309,9 +317,10 @@ class Detector:
         swarm.at(now + profile.period, self._period)
         swarm.sequence += 1
         self._periods += 1
+        self._received.clear()
         self._doubt.tick(now)
         self._repair.tick()
-        if self._ours_changed or self._periods % SWEEP == 0:
+        if self._periods % SWEEP == 0:
             self._refresh_candidates()
         self._next_probe(now)
         self._prober.next_waiting(now, WAITING_CHECKS)
@@ -321,7 +330,6 @@ class Detector:
 
     def _refresh_candidates(self) -> None:
         swarm = self._swarm
-        self._ours_changed = False
         inside = self._ours
         if len(inside) > WHOLE:
             live = [node for node in inside if (swarm.members.get(node) or _NOBODY).live]
@@ -343,16 +351,16 @@ class Detector:
     def _knock(self, now: float) -> None:
         """Call some that never answered: perhaps they run presence by now."""
         swarm, period = self._swarm, self._swarm.profile.period
-        if swarm.members.live >= len(self._ours):
+        if not self._unmet:
             return
         count = KNOCKS if self._periods > 1 else FIRST_KNOCKS
-        silent = [
+        unmet = [
             member
             for node in self._ours
-            if (member := swarm.members.get(node)) is not None
-            and member.state is None
-            and member.next_knock <= now
+            if (member := swarm.members.get(node)) is not None and member.state is None
         ]
+        self._unmet = bool(unmet)
+        silent = [member for member in unmet if member.next_knock <= now]
         for member in swarm.rng.sample(silent, min(count, len(silent))):
             wait = min(2.0 ** min(member.knocks, 9) * 4.0, KNOCK_LIMIT) * period
             member.knocks += 1

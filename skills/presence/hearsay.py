@@ -68,12 +68,18 @@ class Hearsay:
     def _status(self, now: float, item: Status, peer: int, repair: bool) -> None:
         swarm = self._swarm
         member = self._member(now, item.node)
-        if member is None or item.number <= member.record_number:
+        if member is None:
+            return
+        direct = peer == item.node
+        outbid = direct and not member.record_heard and item.number != member.record_number
+        if item.number <= member.record_number and not outbid:
+            member.record_heard |= direct and item.number == member.record_number
             return
         if member.left and item.number > member.number and item.number[0] == member.number[0]:
             return
         known = member.state
         member.record, member.record_number = item.record, item.number
+        member.record_heard = direct
         self._judge.learn(now, member, item.number, item.age, peer)
         swarm.members.settle(member)
         swarm.effects.append(Record(item.node, item.record, peer))

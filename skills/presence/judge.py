@@ -28,6 +28,9 @@ from skills.presence.swarm import Swarm
 NEWBORN = 16
 """A member that says a sequence up to this has just started, and others are told."""
 
+OVERTAKEN = 4
+"""Sequences by which news of a member may overtake its own datagrams."""
+
 
 class Judge:
     """
@@ -69,6 +72,9 @@ class Judge:
             restarted = number[0] > member.number[0] > 0
             if number >= member.number:
                 self._take_number(now, member, number, now)
+            elif number[0] < member.number[0] or number[1] + OVERTAKEN < member.number[1]:
+                # Somebody claims numbers it never said; it has to know, and to outbid them.
+                swarm.send(member.node, News(swarm.number, (swarm.vouch(now, member),)))
         if member.state is None:
             newborn = member.number[1] <= NEWBORN and now - swarm.started > swarm.profile.grace
             self._fresh(now, member, "joined", member.node, newborn)

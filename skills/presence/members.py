@@ -45,7 +45,8 @@ class Member:
     @ivar knocks: unanswered calls while it never answered; C{next_knock}: when to call again.
     @ivar excused: until when we do not accuse it.
     @ivar srtt: smoothed round trip, seconds, 0 before the first.
-    @ivar record: its newest status record, with C{record_number}.
+    @ivar record: its newest status record, with C{record_number}; C{record_heard}: it gave it to us
+        itself.
     """
 
     __slots__ = (
@@ -64,6 +65,7 @@ class Member:
         "ours",
         "probed",
         "record",
+        "record_heard",
         "record_number",
         "said",
         "srtt",
@@ -89,6 +91,7 @@ class Member:
         self.srtt = 0.0
         self.record: dict[str, Any] | None = None
         self.record_number: Number = (0, 0)
+        self.record_heard = False
         self.strangers: tuple[int, ...] = ()
         self.token = 0
 

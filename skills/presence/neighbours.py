@@ -65,7 +65,3 @@ class Round:
             self._order = list(inside)
             self._rng.shuffle(self._order)
         return self._order.pop() if self._order else None
-
-    def join(self, node: int) -> None:
-        """A member came back or is new: it gets a place in the round that is under way."""
-        self._order.insert(self._rng.randint(0, len(self._order)), node)

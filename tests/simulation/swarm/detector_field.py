@@ -7,8 +7,7 @@ still for 30 periods and runs for 4, again and again; what came in meanwhile wai
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,7 +82,7 @@ class Death:
 
 class DetectorField:
     """
-    A swarm in which everybody trusts everybody.
+    A swarm, in which everybody trusts everybody unless C{trust} says whom a node trusts.
 
     @ivar false: how often a sound member was given up by anybody's own verdict, counted once in a
         suspicion's longest time; C{false_views}: by how many sound members' views.
@@ -100,6 +99,7 @@ class DetectorField:
         profile: Profile = LAN,
         median: float = 0.08,
         sample: int = 20,
+        trust: Callable[[int], Collection[int]] | None = None,
     ) -> None:
         self.profile = profile
         self.rng = RngTree(seed)
@@ -115,12 +115,13 @@ class DetectorField:
         self.sample = sample
         self._counted: dict[int, float] = {}
         self._incarnations: dict[int, int] = {}
+        self._trust = trust
         everybody = range(1, count + 1)
         for node_id in everybody:
             self.start(node_id, everybody)
         for node_id in everybody:  # they know each other from before
             node, now = self.nodes[node_id], self.scheduler.now
-            for other in everybody:
+            for other in self.trusted(node_id, everybody):
                 node.detector.alive(now, other, 1, 0)
         for node_id in self.sick:
             self._stall(node_id)
@@ -132,21 +133,33 @@ class DetectorField:
         for death in self.deaths.values():
             death.witnesses.discard(node_id)
         node = self.nodes[node_id] = FieldNode(self, node_id, incarnation)
-        node.do(node.detector.members_changed(self.scheduler.now, everybody))
+        members = self.trusted(node_id, everybody)
+        node.do(node.detector.members_changed(self.scheduler.now, members))
+
+    def trusted(self, node_id: int, everybody: Iterable[int]) -> Collection[int]:
+        """@return: whom a node trusts."""
+        return list(everybody) if self._trust is None else self._trust(node_id)
+
+    def frozen_nodes(self) -> list[int]:
+        """@return: who doubts its own view now."""
+        return [node_id for node_id, node in self.nodes.items() if node.detector.frozen]
 
     def crash(self, node_id: int) -> Death:
         """A node is no more."""
         self.network.detach(node_id)
         del self.nodes[node_id]
-        settled = self.scheduler.now - 20 * self.profile.period
-        sound = {
-            other
-            for other, each in self.nodes.items()
-            if other not in self.sick and (each.started <= settled or not each.started)
-        }
-        death = Death(node_id, self.scheduler.now, sound)
+        settled = self.settled(self.scheduler.now - 20 * self.profile.period)
+        death = Death(node_id, self.scheduler.now, set(settled))
         self.deaths[node_id] = death
         return death
+
+    def settled(self, before: float) -> list[int]:
+        """@return: the sound members that started before, or were there from the beginning."""
+        return [
+            node_id
+            for node_id, each in self.nodes.items()
+            if node_id not in self.sick and (each.started <= before or not each.started)
+        ]
 
     def run(self, periods: float) -> None:
         """Let time pass."""
@@ -200,116 +213,6 @@ class DetectorField:
                 self.false += 1
 
 
-@dataclass(frozen=True)
-class Row:
-    """
-    One case of the table.
-
-    @ivar node_periods: what the false positives are counted over.
-    @ivar first: mean and 99th percentile of the first detection, periods; C{nearly_all}: mean of
-        when 99 % of the sound members knew.
-    @ivar size: bytes sent by a node in a period.
-    """
-
-    count: int
-    loss: float
-    stalled: float
-    node_periods: int
-    false: int
-    false_views: int
-    deaths: int
-    first: tuple[float, float]
-    nearly_all: float
-    datagrams: float
-    size: float
-    longest: int
-
-    def __str__(self) -> str:
-        return (
-            f"N={self.count:5} loss {self.loss:3.0%} stalled {self.stalled:3.0%}: "
-            f"FP {self.false * 1e6 / max(1, self.node_periods):6.1f}/10^6 "
-            f"({self.false} events, {self.false_views} views in {self.node_periods}); "
-            f"first mean {self.first[0]:5.2f} p99 {self.first[1]:5.2f}, 99 % {self.nearly_all:5.2f}"
-            f" ({self.deaths} deaths); {self.datagrams:.1f} datagrams, {self.size:.0f} B"
-            f" a node-period, longest {self.longest}"
-        )
-
-
-def percentile(values: list[float], share: float) -> float:
-    """@return: the smallest value that C{share} of them do not exceed."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else float("nan")
-
-
-def case(
-    count: int,
-    *,
-    loss: float = 0.0,
-    stalled: float = 0.0,
-    periods: int = 200,
-    deaths: int = 0,
-    spacing: float = 0.0,
-    seed: int = 1,
-) -> Row:
-    """
-    @param periods: how long the swarm is watched, before the first crash.
-    @param deaths: how many sound members then crash, one every C{spacing} periods; each starts
-        again 40 periods later.
-    """
-    arena = DetectorField(count, seed=seed, loss=loss, stalled=stalled)
-    everybody = range(1, count + 1)
-    settle = 20
-    arena.run(settle)
-    arena.datagrams = arena.measured = arena.bytes = 0
-    arena.run(periods)
-    node_periods = count * periods
-    datagrams, size = arena.datagrams, arena.bytes / max(1, arena.measured)
-    rng = arena.rng.source("deaths")
-    dead: list[Death] = []
-    waiting: list[tuple[float, int]] = []
-    while len(dead) < deaths or waiting:
-        arena.run(spacing * (0.5 + rng.random()))
-        node_periods += round(count * spacing)
-        while waiting and waiting[0][0] <= arena.scheduler.now:
-            arena.start(waiting.pop(0)[1], everybody)
-        new = arena.scheduler.now - 20 * arena.profile.period
-        sound = [
-            node
-            for node, each in arena.nodes.items()
-            if node not in arena.sick and each.started <= new
-        ]
-        if len(dead) < deaths and len(sound) > 0.7 * (count - len(arena.sick)):
-            death = arena.crash(rng.choice(sound))
-            dead.append(death)
-            waiting.append((arena.scheduler.now + 40 * arena.profile.period, death.node_id))
-    firsts = [(death.first or float("inf")) / arena.profile.period for death in dead]
-    alls = [(death.nearly_all or float("inf")) / arena.profile.period for death in dead]
-    return Row(
-        count,
-        loss,
-        stalled,
-        node_periods,
-        arena.false,
-        arena.false_views,
-        len(dead),
-        (sum(firsts) / max(1, len(firsts)), percentile(firsts, 0.99)),
-        sum(alls) / max(1, len(alls)),
-        datagrams / max(1, count * periods),
-        datagrams * size / max(1, count * periods),
-        arena.longest,
-    )
-
-
-if __name__ == "__main__":
-    options = [float(each) for each in sys.argv[1:]]
-    print(
-        case(
-            int(options[0]),
-            loss=options[1],
-            stalled=options[2],
-            periods=int(options[3]),
-            deaths=int(options[4]),
-            spacing=options[5],
-            seed=int(options[6]),
-        )
-    )
+def ring_neighbours(node: int, count: int) -> set[int]:
+    """@return: the two nodes on either side of one, of nodes 1 to C{count} in a ring."""
+    return {(node - 1 + step) % count + 1 for step in (-2, -1, 1, 2)}
