@@ -278,6 +278,20 @@ def rejected(field: GossipField) -> int:
     return sum(bool(node.event_counts["gossip.rejected"]) for node in field.nodes.values())
 
 
+def about(field: GossipField, attribute: str) -> tuple[list[Any], list[Any]]:
+    """@return: what members say of the attacker, and of each other."""
+    rows = [
+        row
+        for node in field.nodes.values()
+        for row in node.replica.members(field.scheduler.now)
+        if attribute in row
+    ]
+    return (
+        [row[attribute] for row in rows if row["node_id"] == 99],
+        [row[attribute] for row in rows if row["node_id"] != 99],
+    )
+
+
 def test_malformed_messages() -> None:
     """Any nonsense in any place: refused, and in the end not even read any more."""
     field, attacker = under_attack(21)
@@ -310,6 +324,8 @@ def test_malformed_messages() -> None:
         )
         field.scheduler.advance(0.2)
     assert rejected(field) == 10
+    muted, honest = about(field, "muted")
+    assert muted == [True] * 10 and not any(honest)
     unharmed(field)
 
 
@@ -406,6 +422,8 @@ def test_a_flood_of_messages_costs_only_its_sender() -> None:
             field.scheduler.advance(0.1)
     field.scheduler.advance(1)
     assert len(attacker.heard) - answers < 10 * 300
+    dropped, honest = about(field, "dropped")
+    assert min(dropped) > 2_000 and not any(honest)
     unharmed(field)
 
 
