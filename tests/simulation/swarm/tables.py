@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tests.simulation.swarm import healing, idle, rounds, seed_rule, spread
+from tests.simulation.swarm.detection import detection_plan
 from tests.simulation.swarm.figures import (
     ALL_KNOW,
     COPIES,
@@ -325,4 +326,5 @@ PLANS: dict[str, Callable[[Sequence[int], int, int], Plan]] = {
     "idle": idle_plan,
     "healing": healing_plan,
     "seed": seed_plan,
+    "detection": detection_plan,
 }
