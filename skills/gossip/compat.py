@@ -15,7 +15,7 @@ from typing import Any
 from skills.gossip.desk import Desk
 from skills.gossip.document import assemble
 from skills.gossip.effects import Send
-from skills.gossip.ledger import Answer, Verdict
+from skills.gossip.ledger import Verdict
 from skills.gossip.member import Member
 from skills.gossip.messages import Push, size_of
 from skills.gossip.partners import sample
@@ -60,18 +60,18 @@ class Elders:
 
     # -- taking --------------------------------------------------------------------------------
 
-    def take(self, now: float, peer: int, push: Push) -> list[tuple[Register, Answer]]:
+    def take(self, now: float, peer: int, push: Push) -> list[Register]:
         """
         Read a push of version 1.
 
-        @return: the registers that it came to, and what became of each.
+        @return: the registers that were written.
         @raise BadMessage: its state has far too many leaves.
         """
         desk = self._desk
         if desk.config.signed:
             desk.reject(now, peer, "unsigned")
             return []
-        taken = []
+        written = []
         ledger = desk.ledger
         for key, value in self._book.writes_of(peer, push.state, ledger.map):
             node = owner(key)
@@ -82,8 +82,9 @@ class Elders:
             answer = ledger.write(now, register)
             if answer.verdict is Verdict.REFUSED:
                 desk.reject(now, peer, answer.reason, key)
-            taken.append((register, answer))
-        return taken
+            elif answer.verdict is Verdict.NEW:
+                written.append(register)
+        return written
 
     # -- giving --------------------------------------------------------------------------------
 

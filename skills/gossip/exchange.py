@@ -15,20 +15,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from skills.gossip.desk import Desk
-from skills.gossip.digest import Digest, bucket_of
+from skills.gossip.difference import compare, explain, holdings, wished
+from skills.gossip.digest import Digest
+from skills.gossip.frames import HAVE, HEAD, Exchange, Frames
 from skills.gossip.ledger import Verdict, fair
 from skills.gossip.member import Member
-from skills.gossip.messages import MAX_NEWS, MAX_RECENT, Ack, Delta, Nack, Syn, pack
+from skills.gossip.messages import Ack, Delta, Nack, Push, Syn
 from skills.gossip.register import Register
 
-#: Liveness news in a message while nothing else happens: a quiet swarm is to cost little.
-QUIET_NEWS = 4
-#: Bytes of a message around its registers, rounded up.
-_HEAD = 200
-#: Bytes of a key's hash and time in a list, and of a wish.
-_HAVE, _WANT = 40, 20
-#: Wishes in one message.
-WISHES = 512
 #: Pause before an exchange that ended early is taken up again.
 RESUME = 1.0
 #: What does not fit into an answer follows it within seconds.
@@ -45,52 +39,6 @@ _ENDINGS = frozenset({"busy", "lagging"})
 NACK_LIFE = 600.0
 
 
-class Exchange:
-    """
-    One exchange, seen from one end.
-
-    @ivar x: its id.
-    @ivar ours: whether we began it.
-    @ivar deadline: the partner has until then.
-    @ivar sent: our wall clock when we began it.
-    @ivar queue: registers to send.
-    @ivar frames: messages with state that we sent.
-    @ivar merged: registers that were new to us.
-    @ivar served: registers that we sent.
-    @ivar refused: registers that we refused.
-    @ivar answered: whether anything came back; then its silence is no failure.
-    @ivar greeting: whether it began with an introduction.
-    @ivar nonce: of a complete comparison.
-    """
-
-    __slots__ = (
-        "answered",
-        "deadline",
-        "frames",
-        "greeting",
-        "merged",
-        "nonce",
-        "ours",
-        "queue",
-        "refused",
-        "sent",
-        "served",
-        "x",
-    )
-
-    def __init__(self, x: str, deadline: float, *, ours: bool, sent: float, nonce: str) -> None:
-        self.x = x
-        self.ours = ours
-        self.deadline = deadline
-        self.sent = sent
-        self.queue: list[Register] = []
-        self.frames = 0
-        self.merged = self.served = self.refused = 0
-        self.answered = False
-        self.greeting = False
-        self.nonce = nonce
-
-
 class Exchanges:
     """
     All exchanges of a replica.
@@ -103,6 +51,7 @@ class Exchanges:
         "_answering",
         "_asked",
         "_desk",
+        "_frames",
         "_full_at",
         "_introduce",
         "_news",
@@ -124,6 +73,7 @@ class Exchanges:
         @param news: told of each register that was new, and of who sent it.
         """
         self._desk = desk
+        self._frames = Frames(desk)
         self._introduce = introduce
         self._news = news
         self.running: dict[int, Exchange] = {}
@@ -154,46 +104,29 @@ class Exchanges:
         if known:
             if full:
                 nonce = f"{desk.rng.getrandbits(64):016x}"
-            desk.send(peer, self._syn(now, x, nonce))
+            syn = self._frames.syn(now, x, nonce)
+            root = syn.root
+            desk.send(peer, syn)
         else:
+            root = desk.ledger.map.root
             self._introduce(peer, x)
         desk.counts["begun"] += 1
         self.again.pop(peer, None)
         exchange = Exchange(x, now + desk.config.patience, ours=True, sent=wall, nonce=nonce)
         exchange.greeting = not known
+        exchange.root = root
         self.running[peer] = exchange
-
-    def _syn(self, now: float, x: str, nonce: str) -> Syn:
-        desk = self._desk
-        ledger = desk.ledger
-        recent: tuple[tuple[str, str], ...] = ()
-        if now - desk.news_at < desk.config.hot:
-            recent = tuple((each.key_hash, each.hlc) for each in ledger.map.recent(MAX_RECENT))
-        root = Digest.rekeyed(nonce, ledger.map.all()).root if nonce else ledger.map.root
-        return Syn(
-            desk.name,
-            x,
-            desk.own,
-            desk.members.incarnation,
-            ledger.clock.reading(),
-            root,
-            len(ledger.map),
-            recent,
-            desk.members.rumors(MAX_NEWS if desk.hot(now) else QUIET_NEWS),
-            nonce,
-            desk.lagging,
-        )
 
     # -- answering -----------------------------------------------------------------------------
 
-    def greeted(self, now: float, member: Member, x: str, root: str, count: int) -> None:
+    def greeted(self, now: float, member: Member, push: Push) -> None:
         """A member introduced itself, which wants an answer."""
         desk = self._desk
-        if root == desk.ledger.map.root:
-            desk.send(member.node, self._same(x, root))
-            desk.agreed(now, member, root)
+        if push.root == desk.ledger.map.root:
+            desk.send(member.node, self._frames.same(push.id, push.root))
+            desk.agreed(now, member, push.root)
         else:
-            desk.differs(now, member, root, count)
+            desk.differs(now, member, push.root, push.n)
             self.begin(now, member.node)
 
     def on_syn(self, now: float, member: Member, syn: Syn) -> None:
@@ -212,81 +145,16 @@ class Exchanges:
             return
         root = desk.ledger.map.root
         if syn.root == root:
-            desk.send(peer, self._same(syn.x, root))
+            desk.send(peer, self._frames.same(syn.x, root))
             desk.agreed(now, member, root)
             return
         desk.differs(now, member, syn.root, syn.n)
-        exchange = self._answer(now, peer, syn.x)
         if desk.ledger.explained(now, syn.root):
-            desk.send(peer, self._ack(syn.x, root))
+            desk.send(peer, self._frames.ack(syn.x, root))
             return
-        want, buckets = self._explain(exchange, syn)
-        self._acknowledge(now, member, exchange, root, want, buckets)
-
-    def _same(self, x: str, root: str) -> Ack:
-        ledger = self._desk.ledger
-        return Ack(self._desk.name, x, ledger.clock.reading(), root, len(ledger.map), True)
-
-    def _ack(
-        self,
-        x: str,
-        root: str,
-        entries: Iterable[Register] = (),
-        want: Iterable[str] = (),
-        buckets: str = "",
-    ) -> Ack:
-        ledger = self._desk.ledger
-        return Ack(
-            self._desk.name,
-            x,
-            ledger.clock.reading(),
-            root,
-            len(ledger.map),
-            False,
-            tuple(entries),
-            tuple(want),
-            buckets,
-        )
-
-    def _explain(self, exchange: Exchange, syn: Syn) -> tuple[list[str], str]:
-        """
-        Find the cheapest explanation of a difference; what we have to give goes to the queue.
-
-        @return: what to ask for, and our bucket sums if nothing cheaper explains it.
-        """
-        registers = self._desk.ledger.map
-        behind = self._desk.ledger.since(syn.root)
-        if behind is not None or not syn.n:
-            exchange.queue = fair(list(registers.all()) if behind is None else behind)
-            return [], ""
-        want: list[str] = []
-        added = 0
-        for key_hash, hlc in syn.recent:
-            held = registers.with_hash(key_hash)
-            if held is None or held.hlc < hlc:
-                want.append(key_hash)
-                added += held is None
-            elif held.hlc > hlc:
-                exchange.queue.append(held)
-        if not len(registers) or (want and len(registers) + added == syn.n):
-            return want, ""
-        return want, registers.digest.pack()
-
-    def _acknowledge(
-        self,
-        now: float,
-        member: Member,
-        exchange: Exchange,
-        root: str,
-        want: list[str],
-        buckets: str,
-    ) -> None:
-        """Answer a syn; if one frame is not enough for what we have to give, send two."""
-        room = self._desk.config.frame - _HEAD - len(buckets) - _WANT * len(want)
-        entries = self._take(now, member, exchange, room)
-        self._desk.send(member.node, self._ack(exchange.x, root, entries, want, buckets))
-        if exchange.queue:
-            self._reply(now, member, exchange, [], [])
+        exchange = self._answer(now, peer, syn.x)
+        exchange.queue, want, buckets = explain(desk.ledger, syn)
+        self._frames.acknowledge(now, member, exchange, root, want, buckets)
 
     def _stand_back(self, now: float, member: Member, syn: Syn) -> None:
         """We have been away for too long: ask instead of answering, and give nothing."""
@@ -303,12 +171,12 @@ class Exchanges:
         self._full_at = now
         digest = Digest.rekeyed(syn.nonce, desk.ledger.map.all())
         if digest.root == syn.root:
-            desk.send(member.node, self._same(syn.x, digest.root))
+            desk.send(member.node, self._frames.same(syn.x, digest.root))
             desk.agreed(now, member, desk.ledger.map.root)
             return
         exchange = self._answer(now, member.node, syn.x)
         exchange.nonce = syn.nonce
-        desk.send(member.node, self._ack(syn.x, digest.root, (), (), digest.pack()))
+        desk.send(member.node, self._frames.ack(syn.x, digest.root, (), (), digest.pack()))
 
     def _answer(self, now: float, peer: int, x: str) -> Exchange:
         """@return: an exchange that another began, made if it is new."""
@@ -336,7 +204,7 @@ class Exchanges:
         exchange.deadline = now + desk.config.patience
         desk.measure(now, member, exchange.sent, ack.hlc)
         member.lagging = False
-        if ack.same:
+        if ack.same and ack.root == exchange.root:
             desk.lagging = False
             self._end(now, member, exchange, agreed=True)
             return
@@ -350,6 +218,7 @@ class Exchanges:
         root = ledger.map.root
         if not exchange.nonce:
             if ack.root == root:
+                exchange.root = root
                 self._end(now, member, exchange, agreed=True)
                 return
             desk.differs(now, member, ack.root, ack.n)
@@ -360,11 +229,10 @@ class Exchanges:
             if not ack.buckets:
                 behind = ledger.since(ack.root) if ack.n else list(ledger.map.all())
                 exchange.queue.extend(behind or ())
-        self._serve(exchange, ack.want)
-        exchange.queue = fair(exchange.queue)
+        exchange.queue = fair(exchange.queue + wished(ledger.map, ack.want))
         have, want = self._differences(exchange, ack.buckets)
         if exchange.queue or have or want:
-            if self._reply(now, member, exchange, have, want):
+            if self._frames.reply(now, member, exchange, have, want):
                 self._end(now, member, exchange, agreed=False)
         elif ack.entries:
             exchange.deadline = now + FOLLOW  # if there is more, it is on its way
@@ -382,12 +250,12 @@ class Exchanges:
         self._absorb(now, member, exchange, delta.entries)
         if self._desk.lagging:
             return
-        self._serve(exchange, delta.want)
-        want = self._compare(exchange, delta)
-        exchange.queue = fair(exchange.queue)
+        registers = self._desk.ledger.map
+        lacking, want = compare(registers, delta)
+        exchange.queue = fair(exchange.queue + wished(registers, delta.want) + lacking)
         room = exchange.frames < self._desk.config.frames
         if room and (exchange.queue or want or not delta.done):
-            last = self._reply(now, member, exchange, [], want)
+            last = self._frames.reply(now, member, exchange, [], want)
             if not (last and delta.done):
                 return  # one of us goes on
         if exchange.ours and (delta.cursor or exchange.queue or not delta.done):
@@ -416,123 +284,19 @@ class Exchanges:
         for reason, keys in refused.items():
             desk.nack(now, member, reason, keys, exchange.x)
 
-    def _serve(self, exchange: Exchange, want: Iterable[str]) -> None:
-        """Put into the queue what was asked for."""
-        registers = self._desk.ledger.map
-        buckets = {int(each, 16) for each in want if len(each) == 2}
-        for each in want:
-            if len(each) > 2 and (register := registers.with_hash(each)) is not None:
-                exchange.queue.append(register)
-        if buckets:
-            exchange.queue.extend(registers.in_buckets(buckets))
-
     def _differences(
         self, exchange: Exchange, packed: str
     ) -> tuple[list[tuple[str, str]], list[str]]:
-        """
-        Compare bucket sums.
-
-        @return: what we hold in buckets that differ, as much as fits; and the numbers of those in
-            which we hold nothing.
-        """
+        desk = self._desk
+        registers = desk.ledger.map
         if not packed:
             return [], []
-        registers = self._desk.ledger.map
         digest = registers.digest
         if exchange.nonce:
             digest = Digest.rekeyed(exchange.nonce, registers.all())
         differing = digest.differing(packed)
-        if not differing:
-            return [], []
-        held: dict[int, list[Register]] = {bucket: [] for bucket in differing}
-        for register in registers.in_buckets(differing):
-            held[bucket_of(register.key_hash)].append(register)
-        room = (self._desk.config.frame - _HEAD) // (2 * _HAVE)
-        have: list[tuple[str, str]] = []
-        want: list[str] = []
-        self._desk.rng.shuffle(differing)  # so that none is always the one that does not fit
-        for bucket in differing:
-            if not held[bucket]:
-                want.append(f"{bucket:02x}")
-            elif not have or len(have) + len(held[bucket]) <= room:
-                have.extend((each.key_hash, each.hlc) for each in held[bucket][:room])
-        return have, want
-
-    def _compare(self, exchange: Exchange, delta: Delta) -> list[str]:
-        """
-        Compare what a partner holds in some buckets with what we do; what it lacks goes to the
-        queue.
-
-        @return: what we lack.
-        """
-        if not delta.have:
-            return []
-        theirs = dict(delta.have)
-        buckets = {bucket_of(key_hash) for key_hash in theirs}
-        want: list[str] = []
-        equal: dict[int, list[Register]] = {bucket: [] for bucket in buckets}
-        explained = {bucket_of(each.key_hash) for each in delta.entries}
-        for register in self._desk.ledger.map.in_buckets(buckets):
-            bucket = bucket_of(register.key_hash)
-            hlc = theirs.pop(register.key_hash, "")
-            if hlc == register.hlc:
-                equal[bucket].append(register)
-                continue
-            explained.add(bucket)
-            if hlc < register.hlc:
-                exchange.queue.append(register)
-            else:
-                want.append(register.key_hash)
-        for key_hash in theirs:
-            explained.add(bucket_of(key_hash))
-            want.append(key_hash)
-        # The same times and yet another sum: two authors wrote in the same instant, or somebody
-        # has crafted hashes.  Then everything in the bucket is shown.
-        for bucket in buckets - explained:
-            exchange.queue.extend(equal[bucket])
-            want.append(f"{bucket:02x}")
-        return want[:WISHES]
-
-    def _take(self, now: float, member: Member, exchange: Exchange, room: int) -> list[Register]:
-        """@return: from the queue, what fits into a frame and into the member's budget."""
-        if not exchange.queue:
-            return []
-        desk = self._desk
-        batch, rest = pack(exchange.queue, room)
-        if not member.conduct.serves(now, sum(each.size for each in batch), desk.config):
-            desk.counts["not_served"] += 1
-            return []
-        exchange.queue = rest
-        exchange.served += len(batch)
-        exchange.frames += 1
-        return batch
-
-    def _reply(
-        self,
-        now: float,
-        member: Member,
-        exchange: Exchange,
-        have: list[tuple[str, str]],
-        want: list[str],
-    ) -> bool:
-        """
-        Send the next frame.
-
-        @return: whether nothing needs to come after it.
-        """
-        desk = self._desk
-        room = desk.config.frame - _HEAD - _HAVE * len(have) - _WANT * len(want)
-        entries = self._take(now, member, exchange, room)
-        if not entries:
-            exchange.frames += 1
-        stuck = bool(exchange.queue) and not entries and not have
-        done = not exchange.queue or stuck or exchange.frames >= desk.config.frames
-        cursor = f"{len(exchange.queue):x}" if done and exchange.queue else ""
-        desk.send(
-            member.node,
-            Delta(desk.name, exchange.x, tuple(entries), tuple(want), tuple(have), cursor, done),
-        )
-        return done and not have and not want
+        desk.rng.shuffle(differing)  # so that none is always the one that does not fit
+        return holdings(registers, differing, (desk.config.frame - HEAD) // (2 * HAVE))
 
     # -- ending --------------------------------------------------------------------------------
 
@@ -552,8 +316,9 @@ class Exchanges:
             self.running.pop(member.node, None)
         else:
             self._answering.pop((member.node, exchange.x), None)
-        root = desk.ledger.map.root
         if agreed:
+            # What is ours may be newer by now than what the partner has agreed with.
+            root = desk.ledger.map.root if exchange.nonce else exchange.root
             desk.agreed(now, member, root, told=self._asked.pop(member.node, 0) > 0)
             return
         excused = exchange.refused > 0 or now - member.nacked < NACK_LIFE
@@ -568,11 +333,13 @@ class Exchanges:
                 desk.event(
                     "gossip.diverged",
                     peer=member.node,
-                    root=root,
+                    root=desk.ledger.map.root,
                     theirs=member.root,
                     cause="unexplained",
                 )
         if exchange.ours:
+            if not exchange.merged and not exchange.served and member.node in self._asked:
+                self._asked[member.node] = min(self._asked[member.node], DIVERGED)
             self._told(now, member.node, "unexplained")
 
     def _told(self, now: float, peer: int, cause: str) -> None:

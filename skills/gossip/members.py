@@ -25,6 +25,8 @@ LATEST_INCARNATION_AHEAD = 86400.0
 _REPEAT = 2
 #: A join in so many: whom it misses meets the member itself, or does not need to know.
 _JOINS = 3
+#: Messages that fail within so many seconds fail for one reason.
+_OUTAGE = 1.0
 #: News waiting to be passed on.
 _RUMORS = 256
 
@@ -162,6 +164,9 @@ class Membership:
         if proof:
             member.proven = now
             member.version1 = False
+        elif now - member.proven >= self._config.proof:
+            # An older program runs there now.  Not earlier: a script may run beside a daemon.
+            member.proven = NEVER
         if incarnation is not None and incarnation > member.incarnation:
             member.incarnation, member.sequence = incarnation, 0
         elif member.standing is Standing.LEFT and now - member.since < self._config.patience:
@@ -192,9 +197,10 @@ class Membership:
         return before != 0
 
     def undelivered(self, member: Member, now: float) -> None:
-        """A message could not be delivered."""
-        member.undelivered = now
-        member.failures += 1
+        """A message could not be delivered; several at once are one failure."""
+        if now - member.undelivered >= _OUTAGE:
+            member.failures += 1
+            member.undelivered = now
         if member.failures >= self._config.failures:
             self._fail(member, now, tell=True)
 

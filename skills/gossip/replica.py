@@ -8,7 +8,6 @@ L{SwarmReplica.on_timer} when L{SwarmReplica.deadline} has come; early and late 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from heapq import heappop, heappush
 from random import Random
 from typing import Any
 
@@ -16,41 +15,28 @@ from pilot.errors import NotFound
 from skills.gossip import status
 from skills.gossip.compat import Elders
 from skills.gossip.config import GossipConfig
+from skills.gossip.contact import Contact
 from skills.gossip.desk import Desk
-from skills.gossip.document import flatten
-from skills.gossip.effects import Effect, PeerFacts, Persist, Sign, Verify
-from skills.gossip.errors import BadMessage, Refused
+from skills.gossip.effects import Effect, PeerFacts, Persist, Verify
 from skills.gossip.exchange import Exchanges
 from skills.gossip.hlc import HybridClock
 from skills.gossip.ledger import Ledger, Verdict
-from skills.gossip.member import Member
 from skills.gossip.members import Membership
 from skills.gossip.messages import (
-    Ack,
-    Delta,
     Leave,
-    Nack,
-    Push,
-    Shuffle,
-    Syn,
-    decode,
 )
 from skills.gossip.partners import sample
+from skills.gossip.receiving import Receiving
 from skills.gossip.register import (
     FLAG_EPHEMERAL,
-    FLAG_SIGNED,
-    FLAG_TOMBSTONE,
     Register,
-    check_key,
-    owner,
 )
 from skills.gossip.registers import RegisterMap, holders
 from skills.gossip.restoring import Restored
 from skills.gossip.rounds import Rounds
 from skills.gossip.spreading import Spreading
+from skills.gossip.writing import Writing
 
-#: The time of the last contact is stored this often, seconds.
-_CONTACT_NOTED = 600.0
 #: Members that hear our good-bye.
 _FAREWELLS = 8
 
@@ -102,11 +88,17 @@ class SwarmReplica:
         self._exchanges = Exchanges(self._desk, now, introduce=self._introduce, news=self._learned)
         self._rounds = Rounds(self._desk, self._elders, self._exchanges, now, trusts)
         self._spreading = Spreading(self._desk, self._elders, self._rounds)
+        self._writing = Writing(self._desk, self._spreading.note)
+        self._contact = Contact(self._desk, now)
+        self._receiving = Receiving(
+            self._desk,
+            elders=self._elders,
+            exchanges=self._exchanges,
+            rounds=self._rounds,
+            spreading=self._spreading,
+            contact=self._contact,
+        )
         self._tell_at: float | None = None  # when to tell the application of changes
-        self._unsigned: dict[tuple[str, str], Register] = {}
-        self._ends: list[tuple[float, str, str]] = []  # when, key, hlc of what has a time to live
-        self._contact_noted = now - _CONTACT_NOTED
-        self._settle_at = float("inf")
         self._over = False
         if restored is not None:
             self._restore(now, restored)
@@ -118,10 +110,10 @@ class SwarmReplica:
             registers.merge(register, corrected)
             own = register.author == self.node_id and not register.deleted
             if own and register.flags & FLAG_EPHEMERAL:  # it was to go when we went
-                heappush(self._ends, (now, register.key, register.hlc))
+                self._writing.end_at(now, register)
         desk.members.restore(restored.left, now)
         desk.contact = restored.contact
-        self._look_back()
+        self._contact.look_back()
 
     def _keeps(self, key: str) -> bool:
         """@return: whether we are among those who keep a dormant tombstone."""
@@ -153,103 +145,9 @@ class SwarmReplica:
         @param document: the message; read, never changed.
         @param size: its bytes on the wire, for the peer's budget.
         """
-        desk = self._desk
-        if self._over or peer == self.node_id:
-            return []
-        member = desk.members.member(peer, now)
-        if member is None:
-            desk.counts["no_room"] += 1
-            return []
-        if not member.conduct.admits(now, size, self._config):
-            desk.reject(now, peer, "muted" if now < member.conduct.muted_until else "rate")
-            desk.nack(now, member, "rate", [])
-            return self._done(now)
-        try:
-            message = decode(document)
-            self._check(peer, message)
-            self._dispatch(now, member, message)
-        except Refused as refusal:
-            desk.reject(now, peer, refusal.reason)
-        except BadMessage:
-            desk.reject(now, peer, "malformed")
-            if member.conduct.malformed(now, self._config):
-                desk.reject(now, peer, "muted")
+        if not self._over:
+            self._receiving.receive(now, peer, document, size)
         return self._done(now)
-
-    def _check(self, peer: int, message: Any) -> None:
-        """@raise Refused: for another swarm, or in another's name."""
-        if type(message) is Push:
-            # A script may call itself by any name; a number must be its own.
-            if message.sender.isdecimal() and message.sender != str(peer):
-                raise Refused("sender")
-            if message.v < 2:
-                return
-        elif type(message) in (Syn, Leave) and message.sender != peer:
-            raise Refused("sender")
-        if message.swarm != self.name:
-            raise Refused("swarm")
-
-    def _dispatch(self, now: float, member: Member, message: Any) -> None:
-        desk = self._desk
-        kind = type(message)
-        version1 = kind is Push and message.v < 2
-        incarnation = message.inc if kind is Syn else None
-        self._look_back()
-        unheard = not member.usable
-        if kind is not Leave:
-            desk.members.heard(member, now, incarnation, proof=not version1)
-        elders = self._elders.nodes
-        if version1 or member.node in elders:
-            self._elders.met(now, member.node)
-        if unheard or self._rounds.view is not None:
-            self._rounds.admit(now, member.node)
-        self._in_contact(now)
-        if kind is Syn:
-            wall = desk.ledger.clock.corrected()
-            for news in message.news:
-                desk.members.news(now, wall, news)
-            self._exchanges.on_syn(now, member, message)
-        elif kind is Ack:
-            self._exchanges.on_ack(now, member, message)
-        elif kind is Push:
-            self._on_push(now, member, message)
-        elif kind is Delta:
-            self._exchanges.on_delta(now, member, message)
-        elif kind is Nack:
-            self._exchanges.on_nack(now, member, message)
-        elif kind is Leave:
-            desk.members.left(member, message.inc, now)
-            self._rounds.admit(now, member.node)
-        elif kind is Shuffle:
-            self._rounds.on_shuffle(now, member, message)
-
-    def _on_push(self, now: float, member: Member, push: Push) -> None:
-        desk = self._desk
-        peer = member.node
-        if push.v < 2:
-            member.version1 = True
-            for register, answer in self._elders.take(now, peer, push):
-                if answer.verdict is Verdict.NEW:
-                    self._spreading.note(now, register, peer)
-            return
-        if not push.entries:
-            self._exchanges.greeted(now, member, push.id, push.root, push.n)
-            return
-        refused: dict[str, list[str]] = {}
-        for register in push.entries:
-            answer = desk.ledger.offer(now, register, peer)
-            if answer.verdict is Verdict.NEW:
-                self._spreading.note(now, register, peer)
-            elif answer.verdict is Verdict.REFUSED:
-                refused.setdefault(answer.reason, []).append(register.key_hash)
-                desk.reject(now, peer, answer.reason, register.key)
-            elif answer.other is not None and desk.ledger.map.get(register.key) is None:
-                # Long deleted, and forgotten by most: bring the deletion up again.
-                self._spreading.answer(peer, answer.other)
-        for reason, keys in refused.items():
-            desk.nack(now, member, reason, keys)
-        if push.root == desk.ledger.map.root:
-            desk.agreed(now, member, push.root)
 
     def _learned(self, now: float, register: Register, source: int) -> None:
         """An exchange brought something new; pass it on unless it is we who were behind."""
@@ -262,29 +160,7 @@ class SwarmReplica:
     def _introduce(self, peer: int, x: str) -> None:
         self._desk.send(peer, self._elders.push({}, (), x))
 
-    # -- contact -------------------------------------------------------------------------------
-
-    def _look_back(self) -> None:
-        """Whether the last contact is too long ago to vouch for what is held."""
-        desk = self._desk
-        if desk.contact and len(desk.ledger.map) and not desk.lagging:
-            away = desk.ledger.clock.wall() - desk.contact
-            desk.lagging = away > self._config.lagging_after
-
-    def _in_contact(self, now: float) -> None:
-        desk = self._desk
-        if desk.lagging:
-            if self._settle_at == float("inf"):
-                self._settle_at = now + self._config.lagging_settle
-            elif now >= self._settle_at:
-                # Only others like us for a whole while: nobody knows better.
-                desk.lagging = False
-            return
-        self._settle_at = float("inf")
-        desk.contact = desk.ledger.clock.wall()
-        if now - self._contact_noted >= _CONTACT_NOTED:
-            self._contact_noted = now
-            desk.ledger.records.append(("contact", desk.contact))
+    # -- outcomes ------------------------------------------------------------------------------
 
     def sent(self, now: float, peer: int) -> list[Effect]:
         """The peer has confirmed a message of a C{Send}."""
@@ -320,10 +196,9 @@ class SwarmReplica:
         if now >= self._exchanges.deadline():
             self._late(now)
         if now >= self._rounds.deadline():
-            self._look_back()
+            self._contact.look_back()
             self._rounds.run(now)
-        while self._ends and self._ends[0][0] <= now:
-            self._end_of_life(now)
+        self._writing.end(now)
         return self._done(now)
 
     def _late(self, now: float) -> None:
@@ -337,12 +212,6 @@ class SwarmReplica:
             self._rounds.replace(now)
         self._exchanges.resume(now)
 
-    def _end_of_life(self, now: float) -> None:
-        _, key, hlc = heappop(self._ends)
-        held = self._desk.ledger.map.get(key)
-        if held is not None and held.hlc == hlc and held.author == self.node_id:
-            self._write(now, key, None, FLAG_TOMBSTONE)
-
     def deadline(self) -> float | None:
         """@return: when to call L{on_timer}, or C{None} after L{leave}."""
         if self._over:
@@ -352,9 +221,7 @@ class SwarmReplica:
             due = min(due, self._spreading.due)
         if self._tell_at is not None:
             due = min(due, self._tell_at)
-        if self._ends:
-            due = min(due, self._ends[0][0])
-        return due
+        return min(due, self._writing.deadline())
 
     def _done(self, now: float) -> list[Effect]:
         """@return: what the last call has come to; records go first."""
@@ -397,12 +264,7 @@ class SwarmReplica:
         @raise Refused: over a limit, or not ours to write.
         @raise BadMessage: no possible key or value.
         """
-        check_key(key)
-        leaves = [(key, value)] if replace else flatten(key, value)
-        for each, leaf in leaves:
-            register = self._write(now, each, leaf, FLAG_EPHEMERAL if ttl is not None else 0)
-            if ttl is not None:
-                heappush(self._ends, (now + max(0.0, ttl), each, register.hlc))
+        self._writing.set(now, key, value, replace=replace, ttl=ttl)
         return self._done(now)
 
     def local_delete(self, now: float, key: str) -> list[Effect]:
@@ -412,34 +274,8 @@ class SwarmReplica:
         @raise Refused: not ours to delete.
         @raise BadMessage: no possible key.
         """
-        check_key(key)
-        if self._desk.ledger.map.visible(key, _NOTHING) is not _NOTHING:
-            self._write(now, key, None, FLAG_TOMBSTONE)
+        self._writing.delete(now, key)
         return self._done(now)
-
-    def _write(self, now: float, key: str, value: Any, flags: int) -> Register:
-        """@raise Refused: over a limit, or not ours to write."""
-        node = owner(key)
-        if node is not None and node != self.node_id:
-            raise Refused("owner", f"only node {node} may write below {key.partition('/')[0]}")
-        ledger = self._desk.ledger
-        signed = self._config.signed or node is not None
-        register = ledger.draft(key, value, self.node_id, flags | FLAG_SIGNED if signed else flags)
-        if signed:
-            if len(self._unsigned) >= self._config.unproven:
-                raise Refused("busy", "too many writes wait for their signatures")
-            self._unsigned[key, register.hlc] = register
-            self._desk.out.append(Sign(register))
-        else:
-            self._put(now, register)
-        return register
-
-    def _put(self, now: float, register: Register) -> None:
-        answer = self._desk.ledger.write(now, register)
-        if answer.verdict is Verdict.REFUSED:
-            raise Refused(answer.reason, f"the swarm has no room for this: {answer.reason}")
-        if answer.verdict is Verdict.NEW:
-            self._spreading.note(now, register, self.node_id)
 
     def signed(self, now: float, key: str, hlc: str, signature: str) -> list[Effect]:
         """
@@ -449,12 +285,7 @@ class SwarmReplica:
         @raise Refused: there is no room for the write.
         @raise BadMessage: it is no signature.
         """
-        register = self._unsigned.pop((key, hlc), None)
-        if register is not None and signature:
-            self._put(
-                now,
-                Register.make(key, register.value, hlc, register.author, register.flags, signature),
-            )
+        self._writing.signed(now, key, hlc, signature)
         return self._done(now)
 
     def verified(self, now: float, register: Register, ok: bool) -> list[Effect]:
@@ -498,6 +329,19 @@ class SwarmReplica:
         return self._desk.synced
 
     # -- on request ----------------------------------------------------------------------------
+
+    def fold(self, now: float, peer: int, document: dict[str, Any]) -> tuple[int, list[Effect]]:
+        """
+        Take a C{gossip_push} that came earlier and was kept elsewhere: nothing follows from it for
+        what is known of its sender, and it counts against nobody's budget.
+
+        @param peer: the node it came from.
+        @return: how many registers were new, and the effects.
+        @raise BadMessage: it is no push.
+        @raise Refused: for another swarm, or in another's name.
+        """
+        number = self._receiving.fold(now, peer, document)
+        return number, self._done(now)
 
     def push_now(self, now: float, data: dict[str, Any] | None = None) -> list[Effect]:
         """Push to C{fanout} members in the shape of version 1: C{data}, or the whole live state."""

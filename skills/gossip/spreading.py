@@ -13,7 +13,9 @@ from skills.gossip.compat import Elders
 from skills.gossip.desk import Desk
 from skills.gossip.document import assemble
 from skills.gossip.effects import Send
-from skills.gossip.messages import pack
+from skills.gossip.ledger import Verdict
+from skills.gossip.member import Member
+from skills.gossip.messages import VERSION, Push, pack
 from skills.gossip.partners import sample
 from skills.gossip.register import Register
 from skills.gossip.rounds import Rounds
@@ -60,6 +62,38 @@ class Spreading:
         self._news[register.key] = (register, source)
         self.waiting += register.size
 
+    def take(self, now: float, peer: int, push: Push, member: Member | None = None) -> int:
+        """
+        Read a push that is more than an introduction.
+
+        @param member: who may be told of refusals.
+        @return: how many registers were new.
+        @raise BadMessage: a state of version 1 with far too many leaves.
+        """
+        if push.v < VERSION:
+            written = self._elders.take(now, peer, push)
+            for register in written:
+                self.note(now, register, peer)
+            return len(written)
+        desk = self._desk
+        new = 0
+        refused: dict[str, list[str]] = {}
+        for register in push.entries:
+            answer = desk.ledger.offer(now, register, peer)
+            if answer.verdict is Verdict.NEW:
+                new += 1
+                self.note(now, register, peer)
+            elif answer.verdict is Verdict.REFUSED:
+                refused.setdefault(answer.reason, []).append(register.key_hash)
+                desk.reject(now, peer, answer.reason, register.key)
+            elif answer.other is not None and desk.ledger.map.get(register.key) is None:
+                # Long deleted, and forgotten by most: bring the deletion up again.
+                desk.out.append(Send(peer, self._push([answer.other])))
+        if member is not None:
+            for reason, keys in refused.items():
+                desk.nack(now, member, reason, keys)
+        return new
+
     def flush(self, now: float) -> None:
         """Push what waits, a frame of it."""
         desk = self._desk
@@ -96,10 +130,6 @@ class Spreading:
             elif part := [register for register, source in taken if source != target]:
                 desk.out.append(Send(target, self._push(part)))
             desk.counts["pushed"] += 1
-
-    def answer(self, peer: int, register: Register) -> None:
-        """Push one register to one member, which holds what it deletes."""
-        self._desk.out.append(Send(peer, self._push([register])))
 
     def _push(self, registers: list[Register]) -> dict[str, Any]:
         state: dict[str, Any] = {}

@@ -43,13 +43,14 @@ def test_a_member_joins_with_its_first_message_and_fails_when_nothing_reaches_it
     member = members.member(2, 0.0)
     members.heard(member, 0.0, 7, proof=True)
     assert taken(members) == [(Change.JOINED, 2)]
-    for _ in range(3):
+    for at in range(1, 4):
         assert members.usable(2)
-        members.undelivered(member, 1.0)
+        members.undelivered(member, float(at))
+        members.undelivered(member, float(at))
     assert not members.usable(2) and list(members.failed) == [2]
     assert taken(members) == [(Change.FAILED, 2)]
     assert told(members, 2) == [SUSPECT]
-    members.heard(member, 2.0, 7, proof=True)
+    members.heard(member, 4.0, 7, proof=True)
     assert members.usable(2) and not members.failed
     assert taken(members) == [(Change.JOINED, 2)]
     assert told(members, 2) == [ALIVE]
@@ -109,11 +110,11 @@ def test_news_about_the_forgotten_does_not_circle():
     members = membership()
     member = members.member(2, 0.0)
     members.heard(member, 0.0, 7, proof=True)
-    for _ in range(3):
-        members.undelivered(member, 0.0)
-    members.forget(CONFIG.forget + 1.0)
+    for at in range(3):
+        members.undelivered(member, float(at))
+    members.forget(CONFIG.forget + 2.0)
     assert 2 not in members.known and (2, 7) in members.buried()
-    at = CONFIG.forget + 2.0
+    at = CONFIG.forget + 3.0
     assert not members.news(at, WALL, News(2, 7, 5, ALIVE))
     assert not members.news(at, WALL, News(2, 7, 5, SUSPECT))
     assert 2 not in members.known
@@ -192,9 +193,9 @@ def test_a_failed_member_makes_room():
     members.trust([PeerFacts(2), PeerFacts(3)])
     for node in (2, 3):
         members.heard(members.member(node, 0.0), 0.0, proof=True)
-    for _ in range(3):
-        members.undelivered(members.known[2], 1.0)
-    assert members.member(4, 2.0) is not None
+    for at in range(3):
+        members.undelivered(members.known[2], float(at))
+    assert members.member(4, 3.0) is not None
     assert 2 not in members.known and not members.failed
 
 
