@@ -1,9 +1,34 @@
-"""Who is available for work."""
+"""Who is available for work: the least loaded of those that are surely there and match.
+
+The best two are taken at random in turn, so that many who ask at once do not all run to the one
+with the least load, and whoever takes an agent leaves a soft claim on it for five seconds.
+"""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from skills.presence.available import load_of
+from skills.presence.directory import Directory
+from skills.presence.entry import Entry
+from skills.presence.errors import PresenceError
+from skills.presence.lifecycle import STALE
+from skills.presence.reach import GONE
+from skills.presence.record import MAX_SLOTS, MAX_TAGS
+from skills.presence.status import ONLINE
+
+CLAIM: Final = 5.0
+"""Seconds of a soft claim: until the agent that got work says so itself."""
+CLAIMS: Final = 10_000
+"""Soft claims at once."""
+REASONS: Final = 100
+"""Agents whose exclusion is explained."""
+MAX_LIMIT: Final = 1_000
+FEW: Final = 512
+"""Holders of the rarest tag up to which they are sorted; more are met in the order of load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +60,121 @@ class Result(NamedTuple):
     agents: list[dict[str, Any]]
     excluded: list[dict[str, Any]]
     known: int
+
+
+def check_query(query: Query) -> None:
+    """@raise PresenceError: something is out of range."""
+    if not 1 <= query.limit <= MAX_LIMIT:
+        raise PresenceError(f"the limit is out of 1..{MAX_LIMIT}")
+    if not 0 <= query.min_slots <= MAX_SLOTS:
+        raise PresenceError(f"slots are out of 0..{MAX_SLOTS}")
+    if query.max_age is not None and not query.max_age > 0:
+        raise PresenceError("the greatest age must be more than 0 seconds")
+    if len(query.tags) > MAX_TAGS:
+        raise PresenceError(f"at most {MAX_TAGS} tags can be asked for")
+
+
+class Finder:
+    """Looks for agents, and remembers whom it has just named."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        rng: random.Random,
+        age: Callable[[float, Entry], float],
+    ) -> None:
+        """@param age: seconds since the last sign that an agent's claim stands."""
+        self._directory = directory
+        self._rng = rng
+        self._age = age
+        self._claims: dict[int, list[float]] = {}
+
+    def find(self, now: float, query: Query) -> list[Entry]:
+        """
+        @return: the best first, C{limit} at most.  Claimed ones come in only when the unclaimed
+            do not suffice.
+        @raise PresenceError: the query is out of range.
+        """
+        check_query(query)
+        free: list[Entry] = []
+        claimed: list[Entry] = []
+        for entry in self._by_load(query.tags):
+            if self.objection(now, entry, query):
+                continue
+            if self._taken(now, entry):
+                claimed.append(entry)
+                continue
+            free.append(entry)
+            if len(free) > query.limit:  # one more than wanted: the last choice is of two as well
+                break
+        claimed.sort(key=lambda entry: len(self._claims.get(entry.node, ())))
+        chosen: list[Entry] = []
+        for pool in (free, claimed):
+            while pool and len(chosen) < query.limit:
+                chosen.append(pool.pop(self._rng.randrange(min(2, len(pool)))))
+        if query.pick:
+            for entry in chosen:
+                self.claim(now, entry)
+        return chosen
+
+    def claim(self, now: float, entry: Entry) -> None:
+        """Somebody has just been sent there."""
+        if len(self._claims) >= CLAIMS:
+            self._claims = {node: ends for node, ends in self._claims.items() if ends[-1] > now}
+        if len(self._claims) < CLAIMS:
+            self._claims.setdefault(entry.node, []).append(now + CLAIM)
+
+    def explain(self, now: float, query: Query) -> list[tuple[Entry, str]]:
+        """@return: who was not found and why, those with the rarest tag first."""
+        reasons: dict[int, tuple[Entry, str]] = {}
+        rarest = self._directory.tagged(query.tags)
+        for entries in ((rarest or {}).values(), self._directory):
+            for entry in entries:
+                if len(reasons) >= REASONS:
+                    return list(reasons.values())
+                if not entry.own:
+                    reasons[entry.node] = entry, self.objection(now, entry, query)
+        return list(reasons.values())
+
+    def objection(self, now: float, entry: Entry, query: Query) -> str:
+        """@return: why an agent does not do, C{""} if it does."""
+        if entry.own:
+            return "it is this node"
+        if entry.reach == GONE or entry.status != ONLINE:
+            return f"it is {entry.status}" + (f": {entry.reason}" if entry.reason else "")
+        if entry.reach == STALE:
+            return "nothing was heard of it since we started"
+        for tag in query.tags:
+            if tag not in entry.tags:
+                return f"it has no tag {tag}"
+        if entry.flapping:
+            return "it comes and goes too often"
+        slots = 1 if entry.slots is None else entry.slots
+        if entry.slots == 0:
+            return "it has no free slot"
+        if slots < query.min_slots:
+            return f"it has {slots} free slots of {query.min_slots}"
+        limit = entry.ttl if query.max_age is None else query.max_age
+        age = self._age(now, entry)
+        if age > limit:
+            return f"its last sign of life is {age:.0f} s old, more than {limit:.0f} s"
+        return ""
+
+    def _by_load(self, tags: tuple[str, ...]) -> Iterable[Entry]:
+        rarest = self._directory.tagged(tags)
+        if rarest is None or len(rarest) > FEW:
+            return self._directory.available.by_load(self._rng)
+        entries = list(rarest.values())
+        self._rng.shuffle(entries)
+        entries.sort(key=load_of)
+        return entries
+
+    def _taken(self, now: float, entry: Entry) -> bool:
+        ends = self._claims.get(entry.node)
+        if ends is None:
+            return False
+        ends[:] = [end for end in ends if end > now]
+        if not ends:
+            del self._claims[entry.node]
+            return False
+        return len(ends) >= (1 if entry.slots is None else entry.slots)
