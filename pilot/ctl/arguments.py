@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from pilot.ctl.table import COMMANDS, Command, by_name, installed_commands
+from pilot.ctl.table import COMMANDS, Command, by_name, installed_commands, skill_commands
 from pilot.errors import InvalidArgument
 
 TYPE_CHECKING = False
@@ -140,7 +140,7 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
 
 
 def _find(first: str, rest: list[str]) -> tuple[Command, list[str]]:
-    for commands in (lambda: COMMANDS, installed_commands):
+    for commands in (lambda: COMMANDS, lambda: skill_commands(first), installed_commands):
         known = by_name(commands())
         if first in known:
             return known[first], rest

@@ -5,7 +5,8 @@ that they cannot disagree.  A function is named, not imported: a run imports the
 
 Third parties add families through the entry point group C{pilot.commands}: each entry point names a
 sequence of L{Command}.  They are looked up only when a word is not in the table, and by C{context}
-and the usage texts.
+and the usage texts.  A family called like a skill in the namespace package C{skills} is found there
+at once, without a look through everything that is installed.
 """
 
 from __future__ import annotations
@@ -667,6 +668,23 @@ COMMANDS: tuple[Command, ...] = (
 def by_name(commands: Iterable[Command]) -> dict[str, Command]:
     """@return: the commands by their name."""
     return {command.name: command for command in commands}
+
+
+def skill_commands(group: str) -> list[Command]:
+    """@return: C{COMMANDS} of C{skills.GROUP.commands}; none if there is no such skill."""
+    from importlib import import_module
+
+    if not group.isidentifier():
+        return []
+    try:
+        offered = list(import_module(f"skills.{group}.commands").COMMANDS)
+    except Exception:  # none, or a broken one, which must not break every other command
+        return []
+    return [
+        command
+        for command in offered
+        if isinstance(command, Command) and command.name.startswith(f"{group} ")
+    ]
 
 
 def installed_commands() -> list[Command]:
