@@ -97,7 +97,7 @@ class IPilotNode(Interface):
     def trusted() -> Deferred[list[dict[str, Any]]]:
         """@return: Deferred of a list of trusted peers."""
 
-    def peers() -> Deferred[list[dict[str, Any]]]:
+    def peers(*, fresh: bool = False) -> Deferred[list[dict[str, Any]]]:
         """
         Tell what the registry knows of every trusted peer, with or without a tunnel to it.
 
@@ -106,6 +106,8 @@ class IPilotNode(Interface):
         somebody asks at least every ten seconds.  What nobody has asked about for that long is
         waited for, a second at most; what comes later is in the next answer.
 
+        @param fresh: wait, a second at most, for whatever is older than five seconds; for the
+            moment in which something is about to change, not for every call.
         @return: Deferred of a list of C{{"node_id": int, "address": str, "hostname": str, "tags":
             [str], "public_key": str}} in the order of the node ids; the key is base64.  Whatever is
             not known is empty.

@@ -330,16 +330,16 @@ class RemoteNode:
 
     # -- what the node is, knows and does ------------------------------------------------------
 
-    def peers(self) -> Deferred[list[dict[str, Any]]]:
+    def peers(self, *, fresh: bool = False) -> Deferred[list[dict[str, Any]]]:
         """@return: Deferred of what is known of the trusted peers."""
-        return Deferred.fromCoroutine(self._peers())
+        return Deferred.fromCoroutine(self._peers(fresh))
 
-    async def _peers(self) -> list[dict[str, Any]]:
+    async def _peers(self, fresh: bool) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         more = True
         while more:
             after = found[-1]["node_id"] if found else -1
-            answer = await self._ask_node("peers", after=after)
+            answer = await self._ask_node("peers", after=after, fresh=fresh)
             found += answer["peers"]
             more = bool(answer["more"]) and bool(answer["peers"])
         return found

@@ -51,6 +51,10 @@ class PilotNode:
     def __init__(self, parts: NodeParts) -> None:
         self.parts = parts
 
+    def __repr__(self) -> str:
+        profile, address = self.parts.profile, self.address
+        return f"<PilotNode {address or 'not registered'} {profile.hostname}".rstrip() + ">"
+
     @property
     def address(self) -> Address | None:
         """Own address on the backbone; None before the registration."""
@@ -258,9 +262,9 @@ class PilotNode:
         """@return: Deferred of the trusted peers."""
         return succeed(self.parts.trust.trusted())
 
-    def peers(self) -> Deferred[list[dict[str, Any]]]:
+    def peers(self, *, fresh: bool = False) -> Deferred[list[dict[str, Any]]]:
         """@return: Deferred of what is known of the trusted peers."""
-        return self.parts.peers.peers()
+        return self.parts.peers.peers(fresh=fresh)
 
     # -- looking in ----------------------------------------------------------------------------
 

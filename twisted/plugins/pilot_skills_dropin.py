@@ -1,0 +1,5 @@
+"""The skills that come with Pilot, found by Twisted: names only."""
+
+from skills.gossip.plugin import GossipSkill
+
+gossip = GossipSkill()
