@@ -46,6 +46,8 @@ KNOCK_LIMIT: Final = 512
 """Periods between two calls to a member that never answered, at most."""
 GOODBYES: Final = 8
 """Members told of our leave directly; they tell the others."""
+FIRST_REPAIRS: Final = 3
+"""Members compared with as soon as they are heard after a start; some of it may be lost."""
 FLOOD: Final = 256
 """Datagrams read from one peer in a period; a busy one sends a dozen."""
 SWEEP: Final = 64
@@ -86,7 +88,7 @@ class Detector:
         self._ours: list[int] = []
         self._unmet = False
         self._received: Counter[int] = Counter()
-        self._answered = False
+        self._compared: set[int] = set()
         self._left = False
         self._periods = 0
         swarm.at(now + rng.random() * profile.period, self._period)
@@ -116,6 +118,12 @@ class Detector:
         """@return: the newest status record known of a node; read only."""
         member = self._swarm.members.get(node_id)
         return member.record if member is not None else None
+
+    def said(self, node_id: int) -> float | None:
+        """@return: when a member said the newest number we know of it, by our clock and at the
+        earliest; C{None} for somebody unknown, or who never said anything."""
+        member = self._swarm.members.get(node_id)
+        return member.said if member is not None and member.said >= 0.0 else None
 
     def statistics(self) -> dict[str, Any]:
         """@return: counters and levels, JSON ready."""
@@ -206,8 +214,10 @@ class Detector:
         self._doubt.inbound(now)
         self._judge.heard(now, member, message.number)
         self._prober.heard(member)
-        if not self._answered or (was == GONE and member.live):
-            self._answered = True  # we start, or a partition heals: compare at once
+        starting = len(self._compared) < FIRST_REPAIRS and member.node not in self._compared
+        if starting or (was == GONE and member.live):  # or a partition heals: compare at once
+            if starting:
+                self._compared.add(member.node)
             self._repair.start(member.node)
 
     def _from_stranger(self, peer: int, message: Message) -> None:

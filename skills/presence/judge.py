@@ -200,6 +200,7 @@ class Judge:
         suspicion = member.suspicion or self._suspicion(member, probed)
         if suspicion.ours is None:
             suspicion.ours = probed
+        suspicion.failed = probed
         more = suspicion.accuse(self._swarm.node_id)
         self._suspected(now, member, suspicion, "unanswered", 0)
         if more:
@@ -247,12 +248,17 @@ class Judge:
 
     def _set_alarm(self, now: float, member: Member, suspicion: Suspicion) -> None:
         when = suspicion.expiry(self._swarm.least())
-        if member.ours and suspicion.checked == UNCHECKED:
+        if self._wants_check(member, suspicion, when):
             when -= self.lead(member)
         when = max(when, now)
         if member.alarm is None or when < member.alarm:
             member.alarm = when
             self._swarm.at(when, self._ring, member)
+
+    def _wants_check(self, member: Member, suspicion: Suspicion, when: float) -> bool:
+        """@return: whether a last probe is due before a verdict: none failed just before it."""
+        recent = when - suspicion.failed <= 2.0 * self.lead(member)
+        return member.ours and suspicion.checked == UNCHECKED and not recent
 
     def _ring(self, now: float, member: Member) -> None:
         if member.alarm is None or now < member.alarm:
@@ -262,7 +268,7 @@ class Judge:
         if suspicion is None:
             return
         expiry = suspicion.expiry(self._swarm.least())
-        if member.ours and suspicion.checked == UNCHECKED:
+        if self._wants_check(member, suspicion, max(now, expiry)):
             if now >= expiry - self.lead(member):
                 suspicion.checked = CHECKING
                 member.alarm = now + 4.0 * self.lead(member)  # should the probe never be made

@@ -13,10 +13,10 @@ from skills.presence.messages import BUCKETS, SUM_BYTES
 from skills.presence.reach import FRESH, SUSPECT
 from skills.presence.suspicion import Suspicion
 
-ERA: Final = 1_024
+ERA: Final = 8_192
 """Sequences (periods) after which a member's number counts as another one in repairs.  Fewer let
 members known only through others lapse sooner once nobody has news; more spare traffic."""
-LAPSE: Final = 4 * ERA
+LAPSE: Final = 3 * ERA
 """Periods without a newer number after which a member known only through others lapses."""
 STRANGERS: Final = 16
 """How many helpers that cannot reach a member are remembered with it."""

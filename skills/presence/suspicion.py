@@ -69,17 +69,19 @@ class Suspicion:
     @ivar since: where its clock starts, see L{silent_since}.
     @ivar accusers: node numbers, ours among them when we saw it ourselves.
     @ivar ours: when the first probe of our own that failed was sent, or C{None}.
+    @ivar failed: when the latest probe of our own that failed was sent.
     @ivar checked: how far the last probe before the verdict is: L{UNCHECKED}, L{CHECKING} or
         L{CHECKED} (it failed too).
     """
 
-    __slots__ = ("accusers", "checked", "ours", "probed", "since")
+    __slots__ = ("accusers", "checked", "failed", "ours", "probed", "since")
 
     def __init__(self, probed: float, since: float) -> None:
         self.probed = probed
         self.since = since
         self.accusers: list[int] = []
         self.ours: float | None = None
+        self.failed = float("-inf")
         self.checked = UNCHECKED
 
     def accuse(self, by: int) -> bool:

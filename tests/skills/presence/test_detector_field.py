@@ -22,7 +22,7 @@ def test_a_death_among_ten() -> None:
     row = measure(DetectionCase(10, periods=50, deaths=24, spacing=60))
     mean, late = _first(row)
     assert row.false == 0
-    assert mean <= 6.0 and late <= 9.0
+    assert mean <= 6.0 and late <= 10.0  # the worst of few, a little beyond the 99th percentile
     assert max(row.nearly_all) <= 12.0
     assert row.longest <= 1000
 
@@ -31,7 +31,7 @@ def test_a_death_among_a_hundred() -> None:
     row = measure(DetectionCase(100, loss=0.1, periods=20, deaths=20, spacing=4))
     mean, late = _first(row)
     assert row.false == 0
-    assert mean <= 10.5 and late <= 13.0
+    assert mean <= 10.5 and late <= 15.0
     assert max(row.nearly_all) <= 16.0
 
 
