@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from skills.presence.deltas import Told
 from skills.presence.effects import Ping
-from skills.presence.entry import Entry
+from skills.presence.entry import HEARTBEAT, Entry
 from skills.presence.flap import Flap
 from skills.presence.history import CAUSES, UNKNOWN, History
 from skills.presence.lifecycle import STALE, life_of
@@ -237,15 +237,22 @@ class Standing:
 
     def _doubt_exodus(self, now: float) -> None:
         view = self._shared.view
-        if not view.frozen and view.exodus(now):
+        if not view.frozen and view.exodus(now, self._quiet(now)):
             self.doubt(now, "exodus")
             self._shared.agenda.at(now + THAW_CHECK, self._thaw)
 
     def _thaw(self, now: float) -> None:
-        if self._shared.view.may_thaw(now):
+        if self._shared.view.may_thaw(now, self._quiet(now)):
             self.trust(now, "exodus")
         else:
             self._shared.agenda.at(now + THAW_CHECK, self._thaw)
+
+    def _quiet(self, now: float) -> Callable[[int], bool]:
+        def quiet(node: int) -> bool:
+            entry = self._shared.directory.get(node)
+            return entry is None or now - entry.heard > entry.ttl / HEARTBEAT / 2.0
+
+        return quiet
 
     def doubt(self, now: float, cause: str) -> None:
         """Our view is not to be believed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
 from skills.presence.health import is_exodus
@@ -13,8 +14,15 @@ takes to give somebody up."""
 HOLD: Final = 60.0
 """Seconds after which we believe that most agents are gone indeed, if our own network is proved to
 work all the while."""
+LEAST: Final = 20.0
+"""Seconds of doubt at least: those who are cut off get late one after the other."""
 PROOF: Final = 30.0
 """How old, in seconds, such a proof may be."""
+FEW: Final = 8
+"""Agents below which it says nothing how many were heard lately."""
+QUIET: Final = 0.15
+"""Share of agents heard within half a heartbeat, below which we take ourselves for cut off.  It is
+one half when all is well, so this is what is left when seven in ten are lost at once."""
 STALL: Final = 5.0
 """Seconds by which a call must come too late to show that we stood still."""
 JUMP: Final = 5.0
@@ -101,17 +109,29 @@ class View:
         self._fresh.discard(node)
         self._missing.pop(node, None)
 
-    def exodus(self, now: float) -> bool:
-        """@return: whether so many are missing that the fault is likely ours."""
+    def exodus(self, now: float, quiet: Callable[[int], bool]) -> bool:
+        """
+        @param quiet: whether a node that is not late was not heard for half a heartbeat.
+        @return: whether so many are missing that the fault is likely ours.  Those cut off at once
+            get late one after the other; before most are late, most have become quiet.
+        """
+        if now < self._believed_until:
+            return False
         if not self.frozen:
             while self._missing and now - next(iter(self._missing.values())) > WINDOW:
                 self._missing.popitem(last=False)
-        return now >= self._believed_until and is_exodus(len(self._missing), len(self._fresh))
-
-    def may_thaw(self, now: float) -> bool:
-        """@return: whether most are back, or our own network works although they are not."""
-        if not self.exodus(now):
+        missing, fresh = len(self._missing), len(self._fresh)
+        if is_exodus(missing, fresh):
             return True
+        if missing < 2 or missing + fresh < FEW:
+            return False
+        recent = fresh - sum(map(quiet, self._fresh))
+        return recent < QUIET * (missing + fresh)
+
+    def may_thaw(self, now: float, quiet: Callable[[int], bool]) -> bool:
+        """@return: whether most are back, or our own network works although they are not."""
+        if not self.exodus(now, quiet):
+            return self.stale_for(now) >= LEAST
         if self.stale_for(now) >= HOLD and now - self.inbound <= PROOF:
             self._believed_until = now + 2 * WINDOW
             self._missing.clear()
