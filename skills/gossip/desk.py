@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from random import Random
 from typing import Any, Protocol
 
+from skills.gossip.chance import Random
 from skills.gossip.config import GossipConfig
 from skills.gossip.effects import Effect, Event, Send
 from skills.gossip.hlc import hlc_time, sample_offset

@@ -7,7 +7,8 @@ choices thousands of times a second in one process.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from random import Random
+
+from skills.gossip.chance import Random
 
 #: Tries per member wanted before a sample looks at everybody instead.
 _TRIES = 4

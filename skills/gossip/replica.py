@@ -8,11 +8,11 @@ L{SwarmReplica.on_timer} when L{SwarmReplica.deadline} has come; early and late 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from random import Random
 from typing import Any
 
 from pilot.errors import NotFound
 from skills.gossip import status
+from skills.gossip.chance import Random
 from skills.gossip.compat import Elders
 from skills.gossip.config import GossipConfig
 from skills.gossip.contact import Contact
