@@ -1,0 +1,171 @@
+"""What the core asks for, done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from pilot.crypto.skillsignature import verify_skill
+from pilot.errors import NotFound, PilotError, RegistryError
+from skills.presence.effects import (
+    SIGNATURE_DOMAIN,
+    Change,
+    CheckSignature,
+    Datagram,
+    Effect,
+    Found,
+    Message,
+    Persist,
+    Ping,
+    Publish,
+    Sign,
+    Verify,
+)
+from skills.presence.storage import DIRECTORY
+
+if TYPE_CHECKING:
+    from skills.presence.engine import Engine
+    from skills.presence.service import PresenceService
+
+log = Logger()
+
+LOOKUPS: Final = 16
+"""Names and keys asked for at once."""
+LOOKUPS_WAITING: Final = 1024
+"""More of them; the next ones are not answered."""
+
+
+class Carrier:
+    """
+    Carries effects out, and brings the answers back to the engine they are from.
+
+    @ivar dropped: look-ups there was no room for.
+    """
+
+    def __init__(self, service: PresenceService) -> None:
+        self.dropped = 0
+        self._service = service
+        self._engine: Engine | None = None
+        self._searches: dict[int, Deferred[Any]] = {}
+        self._asking = 0
+        self._waiting: list[Verify | CheckSignature] = []
+
+    def attend(self, engine: Engine) -> None:
+        """Answers go to this engine from now on."""
+        self._engine = engine
+
+    def forget(self) -> None:
+        """The engine is over."""
+        self._engine = None
+        self._waiting.clear()
+        searches, self._searches = self._searches, {}
+        for search in searches.values():
+            search.errback(PilotError("presence was stopped in the middle of the search"))
+
+    def search(self, token: int) -> Deferred[Any]:
+        """@return: Deferred of the result of the search with that token."""
+
+        def forget(_: object) -> None:
+            self._searches.pop(token, None)
+
+        found: Deferred[Any] = Deferred(forget)
+        self._searches[token] = found
+        return found
+
+    def carry(self, effect: Effect) -> None:
+        """Do it."""
+        service, engine = self._service, self._engine
+        assert engine is not None
+        core = engine.core
+        if isinstance(effect, Datagram):
+            service.courier.datagram(effect)
+        elif isinstance(effect, Publish):
+            target = effect.target
+            service.courier.publish(effect, lambda ok: engine.turn(core.published, target, ok))
+        elif isinstance(effect, Message):
+            service.courier.message(effect, lambda ok: self._sent(engine, effect, ok))
+        elif isinstance(effect, Ping):
+            service.pinger.ping(effect.token, effect.node_id, effect.timeout)
+        elif isinstance(effect, Verify | CheckSignature):
+            self._look_up(effect)
+        elif isinstance(effect, Sign):
+            self._sign(engine, effect)
+        elif isinstance(effect, Change):
+            self._tell(effect)
+        elif isinstance(effect, Persist):
+            self._persist(effect)
+        elif isinstance(effect, Found):
+            search = self._searches.pop(effect.token, None)
+            if search is not None:
+                search.callback(effect.result)
+
+    def _sent(self, engine: Engine, effect: Message, ok: bool) -> None:
+        if not ok:
+            engine.turn(engine.core.message_failed, effect.target)
+
+    def _tell(self, change: Change) -> None:
+        self._service.watchers.tell(change)
+        try:
+            self._service.node.announce(change.name, change.data)
+        except PilotError as error:
+            log.warn("{name} was not announced: {error}", name=change.name, error=error.message)
+
+    def _persist(self, effect: Persist) -> None:
+        storage = self._service.storage
+        if effect.name == DIRECTORY and self._service.running:
+            storage.write_soon(effect.name, effect.data)
+        else:
+            storage.write(effect.name, effect.data)
+
+    def _sign(self, engine: Engine, effect: Sign) -> None:
+        def done(signature: bytes | None) -> None:
+            engine.turn(engine.core.signed, effect.token, signature)
+
+        signing: Deferred[bytes] = self._service.node.sign(SIGNATURE_DOMAIN, effect.data)
+        signing.addErrback(lambda failure: failure.trap(PilotError) and None)
+        signing.addCallback(done).addErrback(_complain)
+
+    # -- look-ups ------------------------------------------------------------------------------
+
+    def _look_up(self, effect: Verify | CheckSignature) -> None:
+        if self._asking >= LOOKUPS:
+            if len(self._waiting) < LOOKUPS_WAITING:
+                self._waiting.append(effect)
+            else:
+                self.dropped += 1
+            return
+        self._asking += 1
+        engine = self._engine
+        question = self._names(effect) if isinstance(effect, Verify) else self._signs(effect)
+        asking: Deferred[bool | None] = Deferred.fromCoroutine(question)
+
+        def answered(ok: bool | None) -> None:
+            self._asking -= 1
+            if engine is not None:
+                engine.turn(engine.core.verified, effect.token, ok)
+            if self._waiting:
+                self._look_up(self._waiting.pop(0))
+
+        asking.addCallback(answered).addErrback(_complain)
+
+    async def _names(self, effect: Verify) -> bool | None:
+        try:
+            address = await self._service.node.resolve(effect.hostname)
+        except PilotError as error:
+            # Only a clear no is one; what a registry in trouble says means nothing.
+            said_no = isinstance(error, NotFound | RegistryError) and "not found" in error.message
+            return False if said_no else None
+        return bool(address.node == effect.node_id)
+
+    async def _signs(self, effect: CheckSignature) -> bool | None:
+        try:
+            key = await self._service.node.public_key(effect.node_id)
+        except PilotError:
+            return None
+        return verify_skill(key, effect.signature, SIGNATURE_DOMAIN, effect.data)
+
+
+def _complain(failure: Any) -> None:
+    log.failure("something that presence asked for failed", failure)
