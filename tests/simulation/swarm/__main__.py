@@ -11,8 +11,9 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from multiprocessing import get_context
+from typing import Any
 
-from tests.simulation.swarm.table import FULL, NORMAL, QUICK, Job, Plan
+from tests.simulation.swarm.table import FULL, NORMAL, QUICK, Job, Plan, Table
 from tests.simulation.swarm.tables import PLANS
 
 
@@ -39,36 +40,48 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def tables(plans: Sequence[Plan], processes: int) -> Iterator[tuple[str, list[str]]]:
+#: The number of a table and of a job in it.
+_Place = tuple[int, int]
+
+
+def _run(task: tuple[_Place, Job]) -> tuple[_Place, Any]:
+    place, job = task
+    return place, job.run()
+
+
+def tables(plans: Sequence[Plan], processes: int) -> Iterator[Table]:
     """
     Measure everything, long jobs first.
 
-    @return: each table as text, as soon as it is complete and all before it are, and what missed
-        its bar in it.
+    @return: each table, as soon as it is complete.
     """
+    tasks = [
+        ((number, at), job) for number, plan in enumerate(plans) for at, job in enumerate(plan.jobs)
+    ]
+    tasks.sort(key=lambda task: -task[1].weight)
+    missing = [len(plan.jobs) for plan in plans]
+    results: dict[_Place, Any] = {}
     with get_context("spawn").Pool(processes, maxtasksperchild=8) as pool:
-        order: list[tuple[float, int, int, Job]] = []
-        for number, plan in enumerate(plans):
-            order += [(-job.weight, number, at, job) for at, job in enumerate(plan.jobs)]
-        handles = {
-            (number, at): pool.apply_async(job.run)
-            for _, number, at, job in sorted(order, key=lambda entry: entry[:3])
-        }
-        for number, plan in enumerate(plans):
-            results = [handles[number, at].get() for at in range(len(plan.jobs))]
-            if results:
-                table = plan.judge(results)
-                yield str(table), table.missed
+        for place, result in pool.imap_unordered(_run, tasks):
+            results[place] = result
+            number = place[0]
+            missing[number] -= 1
+            if sys.stderr.isatty():
+                print(f"{len(results)} of {len(tasks)} measured", end="\r", file=sys.stderr)
+            if not missing[number]:
+                plan = plans[number]
+                yield plan.judge([results[number, at] for at in range(len(plan.jobs))])
 
 
 def main(arguments: Sequence[str]) -> int:
     """@return: the exit status."""
     options = parse(arguments)
     plans = [PLANS[name](options.sizes, options.effort, options.seed) for name in options.cases]
-    start, missed = time.monotonic(), []
-    for text, bars in tables(plans, options.jobs):
-        print(text, flush=True)
-        missed += bars
+    start = time.monotonic()
+    missed: list[str] = []
+    for table in tables(plans, options.jobs):
+        print(table, flush=True)
+        missed += table.missed
     print(f"seed {options.seed}, {time.monotonic() - start:.0f} s on {options.jobs} processes")
     for line in missed:
         print(f"MISSED: {line}")
