@@ -31,6 +31,7 @@ from skills.presence.messages import (
     ProbeRequest,
 )
 from skills.presence.neighbours import WHOLE, Round, view
+from skills.presence.outreach import Outreach
 from skills.presence.probing import Prober
 from skills.presence.profiles import WAN, Profile
 from skills.presence.reach import GONE, Effect
@@ -39,11 +40,6 @@ from skills.presence.swarm import Swarm
 
 WAITING_CHECKS: Final = 4
 """Members out of turn that are probed in each period, besides the one whose turn it is."""
-FIRST_KNOCKS: Final = 8
-KNOCKS: Final = 2
-"""Calls in each period to members that never answered; more in the very first."""
-KNOCK_LIMIT: Final = 512
-"""Periods between two calls to a member that never answered, at most."""
 GOODBYES: Final = 8
 """Members told of our leave directly; they tell the others."""
 FIRST_REPAIRS: Final = 3
@@ -84,16 +80,15 @@ class Detector:
         self._prober.wire(self._judge)
         self._hearsay = Hearsay(swarm, self._judge)
         self._repair = Repair(swarm, self._hearsay.own_items)
+        self._outreach = Outreach(swarm, self._prober, now)
         self._round = Round(rng)
         self._ours: list[int] = []
-        self._unmet = False
         self._received: Counter[int] = Counter()
         self._compared: set[int] = set()
         self._left = False
         self._periods = 0
         swarm.at(now + rng.random() * profile.period, self._period)
         swarm.at(now + (0.5 + rng.random()) * profile.repair, self._compare)
-        swarm.at(now + rng.random() * self._reconnect_interval(), self._reconnect)
 
     # -- what the shell may ask ----------------------------------------------------------------
 
@@ -168,7 +163,7 @@ class Detector:
                 if was:
                     swarm.report(now, member, "removed", 0, [])
         self._ours = sorted(node for node in wanted if swarm.members.get(node) is not None)
-        self._unmet = True
+        self._outreach.members_changed(self._ours)
         self._refresh_candidates()
         return swarm.take()
 
@@ -334,7 +329,7 @@ class Detector:
             self._refresh_candidates()
         self._next_probe(now)
         self._prober.next_waiting(now, WAITING_CHECKS)
-        self._knock(now)
+        self._outreach.knock(now)
         if self._periods % SWEEP == 0:
             self._sweep(now)
 
@@ -358,49 +353,11 @@ class Detector:
                 self._prober.check(now, member)
                 return
 
-    def _knock(self, now: float) -> None:
-        """Call some that never answered: perhaps they run presence by now."""
-        swarm, period = self._swarm, self._swarm.profile.period
-        if not self._unmet:
-            return
-        count = KNOCKS if self._periods > 1 else FIRST_KNOCKS
-        unmet = [
-            member
-            for node in self._ours
-            if (member := swarm.members.get(node)) is not None and member.state is None
-        ]
-        self._unmet = bool(unmet)
-        silent = [member for member in unmet if member.next_knock <= now]
-        for member in swarm.rng.sample(silent, min(count, len(silent))):
-            wait = min(2.0 ** min(member.knocks, 9) * 4.0, KNOCK_LIMIT) * period
-            member.knocks += 1
-            member.next_knock = now + wait * (0.75 + swarm.rng.random() / 2.0)
-            self._prober.call(now, member)
-
     def _compare(self, now: float) -> None:
         swarm = self._swarm
         swarm.at(now + (0.8 + 0.4 * swarm.rng.random()) * swarm.profile.repair, self._compare)
         for member in swarm.members.random(swarm.rng, 1, swarm.candidates):
             self._repair.start(member.node)
-
-    def _reconnect_interval(self) -> float:
-        return min(self._swarm.profile.reconnect * self._swarm.profile.period, 30.0)
-
-    def _reconnect(self, now: float) -> None:
-        """Somebody given up may be back: the partition may be over."""
-        swarm = self._swarm
-        swarm.at(
-            now + self._reconnect_interval() * (0.8 + 0.4 * swarm.rng.random()), self._reconnect
-        )
-        gone = [
-            member
-            for node in self._ours
-            if (member := swarm.members.get(node)) is not None
-            and member.state == GONE
-            and not member.left
-        ]
-        if gone:
-            self._prober.call(now, swarm.rng.choice(gone))
 
     def _sweep(self, now: float) -> None:
         """Forget what has been over for long, and those nobody has vouched for in long."""

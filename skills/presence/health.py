@@ -16,7 +16,7 @@ Lower sends fewer false accusations about, higher notices a death one period soo
 EXODUS: Final = 0.5
 """Share of the fresh members lost at once beyond which we doubt our view, not them."""
 
-UNUSUAL: Final = 0.25
+UNUSUAL: Final = 0.125
 """Share of them beyond which a verdict waits once more: a small side of a partition comes to
 accuse more than half in that time, and then knows better."""
 
@@ -76,4 +76,4 @@ def is_exodus(lost: int, fresh: int) -> bool:
 
 def is_unusual(lost: int, fresh: int) -> bool:
     """@return: whether so many are missing that it is worth waiting whether more follow."""
-    return lost >= 3 and lost > UNUSUAL * (lost + fresh)
+    return lost >= 2 and lost > UNUSUAL * (lost + fresh)

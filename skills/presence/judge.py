@@ -28,6 +28,8 @@ from skills.presence.swarm import Swarm
 NEWBORN = 16
 """A member that says a sequence up to this has just started, and others are told."""
 
+HESITATION = 2.0
+"""Shortest suspicions that a verdict waits longer while unusually many are missing."""
 OVERTAKEN = 4
 """Sequences by which news of a member may overtake its own datagrams."""
 
@@ -284,7 +286,8 @@ class Judge:
 
     def _patience(self, suspicion: Suspicion) -> float:
         """Seconds a suspicion lasts while unusually many are missing."""
-        return suspicion.expiry(self._swarm.least()) - suspicion.since + self._swarm.least()
+        least = self._swarm.least()
+        return suspicion.expiry(least) - suspicion.since + HESITATION * least
 
     def checked(self, now: float, member: Member, probed: float) -> None:
         """The last probe before the verdict failed as well."""
