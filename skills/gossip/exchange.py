@@ -35,6 +35,8 @@ ASKED = 64
 DIVERGED = 3
 #: Refusals that end an exchange, with a partner that is well.
 _ENDINGS = frozenset({"busy", "lagging"})
+#: Refusals of a message, not of what it held.
+_PASSING = _ENDINGS | {"rate"}
 #: A member that refused something of ours lately explains a difference.
 NACK_LIFE = 600.0
 
@@ -302,8 +304,9 @@ class Exchanges:
 
     def on_nack(self, now: float, member: Member, nack: Nack) -> None:
         """A member refused something."""
-        member.nacked = now
-        self._desk.counts[f"nacked_{nack.reason}"] += 1
+        self._desk.counts["nacked"] += 1
+        if nack.reason not in _PASSING:
+            member.nacked = now
         exchange = self.running.get(member.node)
         if nack.x and exchange is not None and exchange.x == nack.x and nack.reason in _ENDINGS:
             exchange.answered = True

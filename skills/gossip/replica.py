@@ -344,10 +344,15 @@ class SwarmReplica:
         return number, self._done(now)
 
     def push_now(self, now: float, data: dict[str, Any] | None = None) -> list[Effect]:
-        """Push to C{fanout} members in the shape of version 1: C{data}, or the whole live state."""
+        """
+        Push to C{fanout} members just as a script does: C{data}, or the whole live state.
+
+        For who receives it, it is a snapshot of what we hold.
+        """
         members = self._desk.members
+        state = self.document() if data is None else data
         for node in sample(self._desk.rng, self._rounds.pool, self._config.fanout, members.usable):
-            self._desk.send(node, self._elders.push(self.document() if data is None else data))
+            self._desk.send(node, self._elders.push(state)._replace(v=1))
         return self._done(now)
 
     def sync(self, now: float, peer: int | None = None) -> list[Effect]:

@@ -11,6 +11,8 @@ import pytest
 
 from skills.gossip.compat import paged
 from skills.gossip.config import GossipConfig
+from skills.gossip.effects import Effect
+from skills.gossip.errors import BadMessage, Refused
 from tests.skills.gossip.net import Swarm
 
 
@@ -209,6 +211,45 @@ def test_a_script_may_write_its_own_keys_and_nobody_else_s():
     script.push(1)
     swarm.run(2.0)
     assert swarm[1].replica.document() == {"@900": {"mood": "good"}}
+
+
+def test_pushes_kept_elsewhere_are_folded_in():
+    swarm = Swarm(3)
+    swarm.run(20.0)
+    replica = swarm[1].replica
+    kept = {"type": "gossip_push", "version": 4, "state": {"k": {"a": 1, "b": 2}}, "sender": "900"}
+    folded = []
+    swarm[1].do(lambda now: _folded(replica.fold(now, 900, kept), folded))
+    swarm[1].do(lambda now: _folded(replica.fold(now, 900, kept), folded))
+    assert folded == [2, 0]
+    swarm.await_equal(10.0)
+    assert swarm[3].replica.get("k") == {"a": 1, "b": 2}
+    assert 900 not in [row["node_id"] for row in replica.members(swarm.now)]
+    with pytest.raises(Refused):
+        replica.fold(swarm.now, 901, kept)
+    with pytest.raises(BadMessage):
+        replica.fold(swarm.now, 900, {"type": "gossip_leave", "v": 2})
+
+
+def _folded(result: tuple[int, list[Effect]], numbers: list[int]) -> list[Effect]:
+    numbers.append(result[0])
+    return result[1]
+
+
+def test_a_push_by_hand_goes_to_a_few_members():
+    swarm = Swarm(6)
+    swarm[1].set("k", 1)
+    swarm.await_equal(10.0)
+    swarm.run(60.0)
+    for data, state in ((None, {"k": 1}), ({"m": 2}, {"m": 2})):
+        swarm.log.clear()
+        swarm[1].do(lambda now, data=data: swarm[1].replica.push_now(now, data))
+        pushes = [d for _, _, _, d in swarm.log if d["type"] == "gossip_push"]
+        assert [d["state"] for d in pushes] == [state] * 3
+        assert all("g" not in d for d in pushes)
+    swarm.run(20.0)
+    assert swarm.converged()
+    assert swarm[2].replica.document() == {"k": 1, "m": 2}
 
 
 @pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
