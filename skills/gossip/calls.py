@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from pilot.errors import InvalidArgument, NotFound, PilotError
 from skills.gossip.compat import paged
 from skills.gossip.errors import BadMessage
+from skills.gossip.hands import LEFT
 from skills.gossip.merged import MergedPushes
 from skills.gossip.naming import check_swarm
 from skills.gossip.post import PUSH, named_swarm
 from skills.gossip.register import check_key
-from skills.gossip.swarm import LEFT, Swarm
+from skills.gossip.swarm import Swarm
 
 if TYPE_CHECKING:
     from pilot.interfaces import IPilotNode

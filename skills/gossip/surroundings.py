@@ -54,6 +54,10 @@ class Surroundings:
         self.proofs = Proofs(node, now)
         self.tagged = tagged
 
+    def path(self, swarm: str) -> Path:
+        """@return: where the files of a swarm are."""
+        return self.home / "swarms" / swarm
+
     def pause(self, seconds: float) -> Deferred[None]:
         """@return: Deferred that fires later."""
         return deferLater(self.reactor, seconds)

@@ -1,37 +1,25 @@
-"""One swarm that this node is in: the replica's hands, and what programs use.
-
-The replica decides; here its orders are carried out, in order, and its timer is kept.
-"""
+"""One swarm that this node is in, as programs use it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pilot.address import Address
 from pilot.errors import PilotError, TimedOut
 from skills.gossip.document import flatten
-from skills.gossip.effects import Effect, Event, PeerFacts, Persist, Send, Sign, Verify
+from skills.gossip.effects import Effect, PeerFacts, Persist, Send
 from skills.gossip.errors import BadMessage, Refused
+from skills.gossip.hands import Hands, Watcher, failed_now
 from skills.gossip.options import SwarmOptions
 from skills.gossip.register import Register
-from skills.gossip.replica import SwarmReplica
-from skills.gossip.restoring import Restored
-from skills.gossip.storage import SwarmStorage
-from skills.gossip.telling import portions
 
 if TYPE_CHECKING:
     from skills.gossip.surroundings import Surroundings
-
-log = Logger()
 
 #: Members that are asked when nobody in particular is to be compared with.
 SYNC_PARTNERS = 3
@@ -42,18 +30,7 @@ SYNC_TIMEOUT = 45.0
 #: Seconds that a survey waits for members to answer, and between looks whether they have.
 SURVEY_PATIENCE, SURVEY_LOOK = 6.0, 0.2
 
-#: What those who watch are told last, when this node leaves the swarm.
-LEFT = "gossip.left"
-
-#: The timer is set anew when it would ring earlier or later than this, seconds.
-_SLACK = 0.005
-
-#: A message as it travels.  What cannot be a register cannot get here, so it never fails for them.
-_encode = msgspec.json.Encoder().encode
-
 _T = TypeVar("_T")
-
-Watcher = Callable[[str, dict[str, Any]], None]
 
 
 class Swarm:
@@ -86,35 +63,11 @@ class Swarm:
         self.name = name
         self.options = options
         self.spoke: dict[int, float] = {}
-        self._around = surroundings
         self.watchers: list[Watcher] = [] if watchers is None else watchers
-        self._timer: IDelayedCall | None = None
-        self._over = False
-        self._counts = {"sent": 0, "send_failures": 0}
-        now = surroundings.now()
-        self.storage = SwarmStorage(
-            self.path(surroundings.home, name),
-            self._everything,
-            durability=surroundings.durability,
-            now=now,
-        )
-        restored: Restored = self.storage.open()
-        self._replica = SwarmReplica(
-            name,
-            surroundings.node_id,
-            now=now,
-            wall=surroundings.wall,
-            rng=surroundings.rng,
-            config=options.config(),
-            incarnation=incarnation,
-            restored=restored,
-        )
-        self._arm()
-
-    @staticmethod
-    def path(home: Path, name: str) -> Path:
-        """@return: where the files of a swarm are."""
-        return home / "swarms" / name
+        self._around = surroundings
+        self._hands = Hands(name, options, surroundings, incarnation, self.watchers)
+        self._replica = self._hands.replica
+        self.storage = self._hands.storage
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -140,18 +93,18 @@ class Swarm:
 
     def members(self) -> list[dict[str, Any]]:
         """@return: one JSON-ready object a member; see L{skills.gossip.status.members}."""
-        rows = self._replica.members(self._now())
+        rows = self._replica.members(self._around.now())
         return [{**row, "address": str(Address(0, row["node_id"]))} for row in rows]
 
     def stats(self) -> dict[str, Any]:
         """@return: JSON-ready; L{skills.gossip.status.status}, and how it is run and stored."""
         return {
-            **self._replica.status(self._now()),
+            **self._replica.status(self._around.now()),
             "options": self.options.to_dict(),
             "tagged": self._around.tagged(self.name),
             "storage": self.storage.status(),
             "watchers": len(self.watchers),
-            **self._counts,
+            **self._hands.counts,
         }
 
     # -- writing -------------------------------------------------------------------------------
@@ -194,7 +147,7 @@ class Swarm:
                     effects += self._replica.local_set(now, key, leaf)
                 except Refused as refusal:
                     # What was taken so far is to be stored and spread; its effects are here.
-                    self._carry_out(_stored_at_once(effects))
+                    self._hands.carry_out(_stored_at_once(effects))
                     raise Refused(
                         refusal.reason, f"{refusal.message} (at {key})", hint=refusal.hint
                     ) from None
@@ -204,7 +157,7 @@ class Swarm:
         try:
             leaves.extend(flatten("", document) if document else ())
         except BadMessage:
-            return _failed()
+            return failed_now()
         return self._written(write, lambda: len(leaves))
 
     def _written(
@@ -212,12 +165,12 @@ class Swarm:
     ) -> Deferred[_T]:
         """Have the replica write; wait for signatures if it wants some."""
         try:
-            effects = step(self._now())
+            effects = step(self._around.now())
         except PilotError:
-            self._arm()
-            return _failed()
-        waiting = self._carry_out(effects)
-        self._arm()
+            self._hands.arm()
+            return failed_now()
+        waiting = self._hands.carry_out(effects)
+        self._hands.arm()
         done: Deferred[Any] = gatherResults(waiting, consumeErrors=True)
         written: Deferred[_T] = done.addCallbacks(lambda _: answer(), _first)
         return written
@@ -268,9 +221,9 @@ class Swarm:
         stop = self.watch(heard)
         try:
             if not asked:
-                self.turn(self._replica.sync, None)  # which says that there is nobody
+                self._hands.turn(self._replica.sync, None)  # which says that there is nobody
             for each in asked:
-                self.turn(self._replica.sync, each)
+                self._hands.turn(self._replica.sync, each)
             if not ended.called:
                 ended.addTimeout(SYNC_TIMEOUT, self._around.reactor, _too_slow)
             return await ended
@@ -281,7 +234,7 @@ class Swarm:
         """@return: members that may well answer."""
         able = [
             row
-            for row in self._replica.members(self._now())
+            for row in self._replica.members(self._around.now())
             if row["trusted"] and row["version"] != 1
         ]
         well = [row for row in able if row["standing"] in ("online", "unknown")] or able
@@ -294,14 +247,14 @@ class Swarm:
 
         @return: Deferred of C{[{"node_id", "address", "sent": bool, "error": str | None}]}.
         """
-        effects = self._replica.push_now(self._now(), data)
+        effects = self._replica.push_now(self._around.now(), data)
         outcomes = [
-            self._send(effect).addCallback(_outcome, effect.peer)
+            self._hands.send(effect).addCallback(_outcome, effect.peer)
             for effect in effects
             if isinstance(effect, Send)
         ]
-        self._carry_out([effect for effect in effects if not isinstance(effect, Send)])
-        self._arm()
+        self._hands.carry_out([effect for effect in effects if not isinstance(effect, Send)])
+        self._hands.arm()
         return gatherResults(outcomes)
 
     def fold(self, peer: int, document: dict[str, Any]) -> int:
@@ -311,9 +264,9 @@ class Swarm:
         @return: how many keys it has changed.
         @raise PilotError: it is none, or not its sender's to send.
         """
-        number, effects = self._replica.fold(self._now(), peer, document)
-        self._carry_out(effects)
-        self._arm()
+        number, effects = self._replica.fold(self._around.now(), peer, document)
+        self._hands.carry_out(effects)
+        self._hands.arm()
         return number
 
     async def doctor(self) -> dict[str, Any]:
@@ -322,149 +275,36 @@ class Swarm:
 
         @return: JSON-ready; see L{skills.gossip.status.doctor}.
         """
-        began = self._now()
-        self.turn(self._replica.survey)
+        began = self._around.now()
+        self._hands.turn(self._replica.survey)
         patience = SURVEY_PATIENCE + len(self.members()) / 16
-        while (passed := self._now() - began) < patience and not self._over:
-            if not any(_unheard(row, passed) for row in self._replica.members(self._now())):
+        while (passed := self._around.now() - began) < patience and not self._hands.over:
+            if not any(_unheard(row, passed) for row in self._replica.members(self._around.now())):
                 break
             await self._around.pause(SURVEY_LOOK)
-        return self._replica.doctor(self._now())
+        return self._replica.doctor(self._around.now())
 
     # -- for the service -----------------------------------------------------------------------
 
     def heard(self, peer: int, document: dict[str, Any], size: int) -> None:
         """A message of a trusted peer."""
-        self.turn(self._replica.on_message, peer, document, size)
+        self._hands.turn(self._replica.on_message, peer, document, size)
 
     def members_changed(self, facts: Iterable[PeerFacts]) -> None:
         """These trusted peers carry the tag, or have spoken."""
-        self.turn(self._replica.members_changed, facts)
+        self._hands.turn(self._replica.members_changed, facts)
 
     def tick(self) -> None:
         """To be called once a second."""
-        self.storage.tick(self._now())
-        self._arm()  # also when the wall clock, which timers follow, was set
+        self._hands.tick()
 
     def leave(self) -> list[Deferred[Any]]:
         """Say good-bye, stop, and delete the files.  @return: what is on its way."""
-        effects = self._replica.leave(self._now())
-        leaving = [self._send(effect) for effect in effects if isinstance(effect, Send)]
-        self._carry_out([effect for effect in effects if isinstance(effect, Event)])
-        self._tell_watchers(LEFT, {"swarm": self.name})
-        self._stop()
-        self.storage.discard()
-        return leaving
+        return self._hands.leave()
 
     def close(self) -> None:
         """Stop until the next start."""
-        if not self._over:
-            self._stop()
-            self.storage.close(self._now())
-
-    def _stop(self) -> None:
-        self._over = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-
-    # -- the replica's hands -------------------------------------------------------------------
-
-    def turn(self, step: Callable[..., list[Effect]], *args: Any) -> None:
-        """Call the replica, do what it orders, and see to the timer."""
-        if self._over:
-            return
-        self._carry_out(step(self._now(), *args))
-        self._arm()
-
-    def _now(self) -> float:
-        return self._around.now()
-
-    def _everything(self) -> Iterable[tuple[str, Any]]:
-        return self._replica.snapshot()
-
-    def _arm(self) -> None:
-        if self._over:
-            return
-        due = self._replica.deadline()
-        timer = self._timer
-        if due is None:
-            return
-        delay = max(0.0, due - self._now())
-        if timer is not None and timer.active():
-            if abs(timer.getTime() - self._around.reactor.seconds() - delay) <= _SLACK:
-                return
-            timer.cancel()
-        self._timer = self._around.reactor.callLater(delay, self.turn, self._replica.on_timer)
-
-    def _carry_out(self, effects: Iterable[Effect]) -> list[Deferred[Any]]:
-        """@return: what local writes wait for."""
-        waiting: list[Deferred[Any]] = []
-        for effect in effects:
-            if isinstance(effect, Send):
-                self._send(effect)
-            elif isinstance(effect, Persist):
-                self.storage.append(self._now(), effect.records, urgent=effect.urgent)
-            elif isinstance(effect, Event):
-                self._tell(effect)
-            elif isinstance(effect, Sign):
-                waiting.append(Deferred.fromCoroutine(self._sign(effect.register)))
-            elif isinstance(effect, Verify):
-                Deferred.fromCoroutine(self._verify(effect.register)).addErrback(self._complain)
-        return waiting
-
-    def _send(self, effect: Send) -> Deferred[str | None]:
-        """@return: Deferred of None, or of why it did not arrive; it never fails."""
-        # As text: an object would be sent with characters escaped, and a large one could come to
-        # more than what is claimed at the other end.
-        try:
-            text = _encode(effect.document).decode()
-            sending = self._around.node.send_message(Address(0, effect.peer), text)
-        except Exception:
-            sending = _failed()
-        return sending.addCallbacks(
-            self._sent, self._not_sent, (effect.peer,), {}, (effect.peer,), {}
-        )
-
-    def _sent(self, _: object, peer: int) -> None:
-        self._counts["sent"] += 1
-        self.turn(self._replica.sent, peer)
-
-    def _not_sent(self, reason: Failure, peer: int) -> str:
-        self._counts["send_failures"] += 1
-        if not reason.check(PilotError):
-            log.failure("a message to node {peer}", reason, peer=peer)
-        self.turn(self._replica.send_failed, peer)
-        return reason.getErrorMessage()
-
-    async def _sign(self, register: Register) -> None:
-        try:
-            signature = await self._around.proofs.sign(self.name, register)
-        except PilotError:
-            self.turn(self._replica.signed, register.key, register.hlc, "")
-            raise
-        self.turn(self._replica.signed, register.key, register.hlc, signature)
-
-    async def _verify(self, register: Register) -> None:
-        holds = await self._around.proofs.holds(self.name, register)
-        self.turn(self._replica.verified, register, holds)
-
-    def _complain(self, reason: Failure) -> None:
-        log.failure("checking a signature in swarm {swarm}", reason, swarm=self.name)
-
-    def _tell_watchers(self, name: str, data: dict[str, Any]) -> None:
-        for watcher in list(self.watchers):
-            try:
-                watcher(name, data)
-            except Exception:
-                log.failure("somebody who watches swarm {swarm}", swarm=self.name)
-
-    def _tell(self, event: Event) -> None:
-        self._tell_watchers(event.name, event.data)
-        try:
-            for data in portions(event.name, event.data):
-                self._around.node.announce(event.name, data)
-        except PilotError as error:
-            log.warn("{event} not announced: {error}", event=event.name, error=error.message)
+        self._hands.close()
 
 
 def _stored_at_once(effects: list[Effect]) -> list[Effect]:
@@ -493,13 +333,6 @@ def _outcome(error: str | None, peer: int) -> dict[str, Any]:
         "sent": error is None,
         "error": error,
     }
-
-
-def _failed() -> Deferred[Any]:
-    """@return: a Deferred that has failed with the error that is being handled."""
-    failed: Deferred[Any] = Deferred()
-    failed.errback(Failure())
-    return failed
 
 
 def _first(reason: Failure) -> Failure:
