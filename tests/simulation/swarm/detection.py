@@ -102,11 +102,11 @@ def detection_plan(sizes: Sequence[int], effort: int, seed: int) -> Plan:
     """Deaths noticed, and false alarms."""
     deaths = {
         QUICK: {10: 30, 100: 20},
-        NORMAL: {10: 100, 100: 100, 1_000: 60},
+        NORMAL: {10: 100, 100: 60, 1_000: 30},
         FULL: {10: 400, 100: 400, 1_000: 200},
     }[effort]
     watched = {QUICK: 100, NORMAL: 2_000, FULL: 10_000}[effort]
-    spacing = {10: 60.0, 100: 4.0, 1_000: 1.0}
+    spacing = {10: 60.0, 100: 8.0, 1_000: 1.0}
     cases = [
         DetectionCase(size, loss, 0.0, 20, deaths[size], spacing[size], seed)
         for size in sorted(deaths)
