@@ -7,7 +7,7 @@ version V lacks exactly the entries above V and the removals above V.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from pilot.address import Address
@@ -96,11 +96,18 @@ class Directory:
             )
         return entry
 
-    def tagged(self, tags: tuple[str, ...]) -> dict[int, Entry] | None:
-        """@return: the entries with the rarest of these tags, C{None} when no tag is asked for."""
+    def tagged(self, tags: tuple[str, ...]) -> list[Entry] | None:
+        """@return: the entries with all of these tags, C{None} when no tag is asked for."""
         if not tags:
             return None
-        return min((self._tags.get(tag, {}) for tag in tags), key=len)
+        rarest, *others = sorted((self._tags.get(tag, {}) for tag in tags), key=len)
+        return [
+            entry for node, entry in rarest.items() if all(node in holders for holders in others)
+        ]
+
+    def holders(self, tags: tuple[str, ...]) -> Iterable[Entry]:
+        """@return: the entries with the rarest of these tags."""
+        return min((self._tags.get(tag, {}) for tag in tags), key=len, default={}).values()
 
     # -- changing ----------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ REASONS: Final = 100
 """Agents whose exclusion is explained."""
 MAX_LIMIT: Final = 1_000
 FEW: Final = 512
-"""Holders of the rarest tag up to which they are sorted; more are met in the order of load."""
+"""Agents with all the tags up to which they are sorted; more are met in the order of load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Finder:
         free: list[Entry] = []
         claimed: list[Entry] = []
         for entry in self._by_load(query.tags):
-            if self.objection(now, entry, query):
+            if not self._suits(now, entry, query):
                 continue
             if self._taken(now, entry):
                 claimed.append(entry)
@@ -127,8 +127,7 @@ class Finder:
     def explain(self, now: float, query: Query) -> list[tuple[Entry, str]]:
         """@return: who was not found and why, those with the rarest tag first."""
         reasons: dict[int, tuple[Entry, str]] = {}
-        rarest = self._directory.tagged(query.tags)
-        for entries in ((rarest or {}).values(), self._directory):
+        for entries in (self._directory.holders(query.tags), self._directory):
             for entry in entries:
                 if len(reasons) >= REASONS:
                     return list(reasons.values())
@@ -160,11 +159,22 @@ class Finder:
             return f"its last sign of life is {age:.0f} s old, more than {limit:.0f} s"
         return ""
 
+    def _suits(self, now: float, entry: Entry, query: Query) -> bool:
+        """The same as L{objection}, without its words."""
+        if entry.spot < 0 or entry.reach == STALE:
+            return False
+        for tag in query.tags:
+            if tag not in entry.tags:
+                return False
+        if (1 if entry.slots is None else entry.slots) < query.min_slots:
+            return False
+        limit = entry.ttl if query.max_age is None else query.max_age
+        return self._age(now, entry) <= limit
+
     def _by_load(self, tags: tuple[str, ...]) -> Iterable[Entry]:
-        rarest = self._directory.tagged(tags)
-        if rarest is None or len(rarest) > FEW:
+        entries = self._directory.tagged(tags)
+        if entries is None or len(entries) > FEW:
             return self._directory.available.by_load(self._rng)
-        entries = list(rarest.values())
         self._rng.shuffle(entries)
         entries.sort(key=load_of)
         return entries

@@ -146,9 +146,9 @@ class Intake:
         if record.number is not None and entry.modern and record.number[0] > entry.number[0]:
             cause = "restarted"
         self.describe(now, entry, record)
-        means = "heartbeat" if direct else "gossip"
         state = self._shared.swarm_reach(node)
         entry.swarm = state is not None
+        means = "gossip" if not direct else "direct" if entry.swarm else "heartbeat"
         if record.status == OFFLINE and entry.merged(now) == OFFLINE:
             entry.heard = entry.claimed = now
             entry.means = means

@@ -127,7 +127,6 @@ class Reporter:
         moved = [news for _, news in self._pending.values() if news.before != news.after]
         self._pending.clear()
         self._due = float("inf")
-        self._recent.clear()
         for news in moved:
             self._note(now, news.node)
         if len(moved) == 1:
