@@ -82,6 +82,11 @@ class Choices:
         """The registry tags of the swarms."""
         return tuple(SWARM_TAG + swarm for swarm in self.swarms)
 
+    @property
+    def period(self) -> float:
+        """Seconds between two probes of the swarm."""
+        return PROFILES[self.profile].period
+
     def config(self) -> PresenceConfig:
         """@return: what the core is told."""
         return PresenceConfig(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from skills.presence.answers import Answers
@@ -161,6 +162,15 @@ class PresenceCore:
     ) -> list[Effect]:
         """What the node is called, and its tags in the registry."""
         self._own.rename(now, hostname, address, tags)
+        return self._out(now)
+
+    def serve(self, now: float, on: bool) -> list[Effect]:
+        """Let others watch our directory from now on, and have it stored; or no more."""
+        shared = self._shared
+        if on != shared.config.serve:
+            shared.config = replace(shared.config, serve=on)
+            if on and self._running:
+                self._save(now)
         return self._out(now)
 
     def leave(self, now: float) -> list[Effect]:
@@ -517,6 +527,8 @@ class PresenceCore:
         shared.agenda.at(now + SWEEP, self._sweep)
 
     def _save(self, now: float) -> None:
+        if not self._shared.config.serve:
+            return
         version = self._shared.directory.version
         if version != self._saved:
             self._saved = version

@@ -53,8 +53,6 @@ class Courier:
         waiting = self._datagrams
         if waiting[peer] >= DATAGRAMS_EACH or len(waiting) >= DATAGRAMS:
             self.counters["datagrams_dropped"] += 1
-            if not waiting[peer]:
-                del waiting[peer]
             return
         waiting[peer] += 1
         self.counters["datagrams"] += 1

@@ -83,6 +83,12 @@ class Desk(Factory):
         self.reactor = reactor
         self.clients: Counter[str] = Counter()
         self.counters: Counter[str] = Counter()
+        self.lines: set[DeskLine] = set()
+
+    def close(self) -> None:
+        """Hang up on everybody."""
+        for line in list(self.lines):
+            line.hang_up()
 
     def buildProtocol(self, addr: Any) -> DeskLine | None:
         """@return: a line to one node, C{None} when there are too many."""
@@ -137,11 +143,13 @@ class DeskLine(LineReceiver):
     def connectionMade(self) -> None:
         """Wait for the question, for a while."""
         self._desk.clients[self._who] += 1
+        self._desk.lines.add(self)
         self.busy()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """It hung up."""
         clients = self._desk.clients
+        self._desk.lines.discard(self)
         clients[self._who] -= 1
         if not clients[self._who]:
             del clients[self._who]
@@ -185,16 +193,22 @@ class DeskLine(LineReceiver):
             return
         else:
             raise InvalidArgument(f"no such question: {str(ask)[:40]!r}")
-        self._finish()
+        self.hang_up()
 
     def complete(self) -> None:
         """The whole list was written."""
         if self._end is None:
-            self._finish()
+            self.hang_up()
             return
         self._rest()
         self.transport.registerProducer(self, True)
         self.resumeProducing()
+
+    def hang_up(self) -> None:
+        """Nothing more will be said."""
+        self._rest()
+        self.transport.unregisterProducer()  # a stream waits for who still produces
+        self.transport.loseConnection()
 
     def busy(self) -> None:
         """Something happened: begin to wait anew."""
@@ -232,11 +246,7 @@ class DeskLine(LineReceiver):
     def _refuse(self, error: PilotError) -> None:
         body = {"code": error.code, "message": error.message}
         self._say({"error": {**body, "hint": error.hint} if error.hint else body})
-        self._finish()
-
-    def _finish(self) -> None:
-        self._rest()
-        self.transport.loseConnection()
+        self.hang_up()
 
     def _slow(self) -> None:
         self._rest()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from pilot.address import Address
 from pilot.errors import InvalidArgument
 from skills.presence.choices import swarm_tag
 from skills.presence.finding import MAX_LIMIT, Query
@@ -22,7 +23,9 @@ LONGEST: Final = 1e8
 def shown(agent: Mapping[str, Any]) -> dict[str, Any]:
     """@return: an agent as the core describes it, with the names used everywhere else."""
     facts = dict(agent)
-    node, address = facts.pop("node", None), facts.pop("addr", None)
+    node, address = facts.pop("node", None), facts.pop("addr", "")
+    if not address and isinstance(node, int):
+        address = str(Address(0, node))
     return {"hostname": facts.pop("hostname", ""), "node_id": node, "address": address, **facts}
 
 

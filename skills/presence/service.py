@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from twisted.application.service import Service
@@ -34,7 +35,7 @@ from skills.presence.intents import Intents
 from skills.presence.pacing import SourcePaces
 from skills.presence.pinging import Pinger
 from skills.presence.record import DEFAULT_TTL, parse
-from skills.presence.storage import CHOICES, DIRECTORY, INTENTS, Storage
+from skills.presence.storage import CHOICES, DIRECTORY, INTENTS, InThread, Storage
 from skills.presence.surroundings import Identity, Surroundings
 from skills.presence.targets import Targets
 from skills.presence.watchers import Watchers
@@ -45,8 +46,8 @@ RECORDS: Final = (5.0, 50.0)
 """Records taken from one publisher a second, and at once."""
 DATAGRAMS: Final = (100.0, 400.0)
 """Datagrams taken from one peer a second, and at once."""
-MESSAGES: Final = (20.0, 100.0)
-"""Messages taken from one peer a second, and at once."""
+MESSAGES: Final = (50.0, 200.0)
+"""Messages taken from one peer a second, and at once; a coordinator sends 32 a second at most."""
 SCRIPT: Final = "presence.status"
 """The local agent that a script on this node is, when it publishes its status by hand."""
 
@@ -69,11 +70,13 @@ class PresenceService(Service):
         *,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        in_thread: InThread | None = None,
     ) -> None:
         """
         @param node: provides L{pilot.interfaces.IPilotNode}.
         @param monotonic: seconds; ages and waits are measured with it.
         @param wall: unix seconds, for timestamps.
+        @param in_thread: runs what takes a while; C{None}: in a thread of the reactor's pool.
         @raise ValueError: the settings make no sense.
         """
         given, first = chosen(settings)
@@ -82,7 +85,7 @@ class PresenceService(Service):
         self.reactor = settings.reactor
         self.now, self.wall = monotonic, wall
         self._rng = settings.rng
-        self.storage = Storage(settings.home, self._in_thread)
+        self.storage = Storage(settings.home, in_thread or self._in_thread)
         self.choices = self._restored_choices().changed(given)
         self.intents = Intents(wall, first["slots"], first["tags"], self.storage.document(INTENTS))
         self.targets = Targets(node)
@@ -103,6 +106,7 @@ class PresenceService(Service):
             on_peers=lambda facts: self._tell("peers_changed", facts),
             on_identity=self._identity_changed,
             on_proof=lambda: self._tell("connected"),
+            needs_proof=self._is_quiet,
         )
         self.answering = Answering(self)
         self.desk = Desk(self.answering, self.reactor)
@@ -112,6 +116,7 @@ class PresenceService(Service):
         self._datagrams = SourcePaces(*DATAGRAMS)
         self._messages = SourcePaces(*MESSAGES)
         self._stops: list[Callable[[], None]] = []
+        self._heard = monotonic()
 
     # -- a life --------------------------------------------------------------------------------
 
@@ -165,7 +170,7 @@ class PresenceService(Service):
             except (PresenceError, TypeError) as error:
                 log.warn("an agent's status is not restored: {error}", error=str(error))
         engine.turn(core.start)
-        self.surroundings.start(self.choices.tags)
+        self.surroundings.start(self.choices.tags, self.choices.period)
 
     async def end(self) -> None:
         """Take part no more; others are told."""
@@ -174,9 +179,7 @@ class PresenceService(Service):
         if engine is None:
             return
         engine.turn(engine.core.leave)
-        engine.close()
-        self.pinger.close()
-        self.carrier.forget()
+        self._forget(engine)
         await self.courier.flush()
 
     async def change(self, given: dict[str, Any]) -> None:
@@ -186,17 +189,23 @@ class PresenceService(Service):
         @param given: as L{Choices.changed} takes it.
         @raise InvalidArgument: that cannot be meant.
         """
-        choices = self.choices.changed(given)
-        if choices != self.choices or self.engine is None:
-            before, self.choices = self.choices, choices
-            try:
-                await self.join_swarms()
-            except PilotError:
-                self.choices = before
-                raise
-            self._suspend()
-            self.storage.write_document(CHOICES, choices.to_dict())
-            await self.begin()
+        before, choices = self.choices, self.choices.changed(given)
+        if choices == before and self.engine is not None:
+            return
+        self.choices = choices
+        try:
+            await self.join_swarms()
+        except PilotError:
+            self.choices = before
+            raise
+        self.storage.write_document(CHOICES, choices.to_dict())
+        if self.engine is not None and choices == replace(before, serve=choices.serve):
+            self._tell("serve", choices.serve)
+            if not choices.serve:
+                self.desk.close()
+            return
+        self._suspend()
+        await self.begin()
 
     def _suspend(self) -> None:
         """Drop the core without a goodbye: a new one takes its place at once."""
@@ -205,9 +214,13 @@ class PresenceService(Service):
             if self.choices.serve:
                 self.storage.write(DIRECTORY, engine.core.snapshot(self.now()))
             self.surroundings.stop()
-            engine.close()
-            self.pinger.close()
-            self.carrier.forget()
+            self._forget(engine)
+
+    def _forget(self, engine: Engine) -> None:
+        engine.close()
+        self.pinger.close()
+        self.carrier.forget()
+        self.desk.close()
 
     async def join_swarms(self) -> None:
         """
@@ -244,6 +257,7 @@ class PresenceService(Service):
         peer = source.address.node
         if port != PORT or not self._datagrams.take(self.now(), peer):
             return
+        self._heard = self.now()
         if self.engine is not None and self.pinger.received(peer, data):
             self._tell("alive", peer)
         else:
@@ -270,14 +284,20 @@ class PresenceService(Service):
             self.engine.turn(self.engine.core.set_intent, **intent)
 
     def _message_received(self, source: Address, document: dict[str, Any], size: int) -> bool:
-        if not self._messages.take(self.now(), source.node):
-            return False
-        self._tell("on_message", source.node, document)
-        return True
+        if self._messages.take(self.now(), source.node):
+            self._tell("on_message", source.node, document)
+        return True  # what is lost is asked for again; it does not belong in an inbox
 
     def _identity_changed(self, identity: Identity) -> None:
         self._identity = identity
         self._tell("identity_changed", *identity)
+
+    def _is_quiet(self) -> bool:
+        """Whether no member of the swarm has spoken for a period although there are some."""
+        if self.engine is None or self.now() - self._heard < self.choices.period:
+            return False
+        swarm = self.engine.core.stats(self.now())["swarm"] or {}
+        return bool(swarm.get("fresh", 0) + swarm.get("suspect", 0))
 
     def _not_asked(self, token: int, node: int) -> None:
         """It could not be asked in time, which says nothing about it: nobody judges it for now."""

@@ -46,10 +46,12 @@ class Surroundings:
         on_peers: Callable[[list[dict[str, Any]]], None],
         on_identity: Callable[[Identity], None],
         on_proof: Callable[[], None],
+        needs_proof: Callable[[], bool],
     ) -> None:
         """
         @param on_peers: told the peers, each with C{member} beside what C{IPilotNode.peers} says.
         @param on_proof: told that the registry has just answered.
+        @param needs_proof: whether it is so quiet that nobody knows whether our network works.
         """
         self.failures = 0
         self._node = node
@@ -59,17 +61,24 @@ class Surroundings:
         self._on_peers = on_peers
         self._on_identity = on_identity
         self._on_proof = on_proof
+        self._needs_proof = needs_proof
         self._swarm_tags: tuple[str, ...] = ()
         self._timers: dict[str, IDelayedCall] = {}
         self._running = False
 
-    def start(self, swarm_tags: tuple[str, ...]) -> None:
-        """Look, now and from now on.  @param swarm_tags: of the swarms whose members count."""
+    def start(self, swarm_tags: tuple[str, ...], period: float) -> None:
+        """
+        Look, now and from now on.
+
+        @param swarm_tags: of the swarms whose members count.
+        @param period: seconds; how soon a proof is wanted when it is quiet.
+        """
         self.stop()
         self._running = True
         self._swarm_tags = swarm_tags
         self._repeat("peers", PEERS_EVERY, self._look_at_peers)
         self._repeat("self", SELF_EVERY, self._look_at_self)
+        self._repeat("network", period, self._look_for_proof)
 
     def stop(self) -> None:
         """Look no more."""
@@ -115,6 +124,10 @@ class Surroundings:
             return
         self._on_identity(identity)
         if await self._registry_answers() and self._running:
+            self._on_proof()
+
+    async def _look_for_proof(self) -> None:
+        if self._needs_proof() and await self._registry_answers() and self._running:
             self._on_proof()
 
     async def _registry_answers(self) -> bool:
