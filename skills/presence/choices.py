@@ -170,9 +170,9 @@ def _interval(value: Any) -> float:
 
 
 def _profile(value: Any) -> str:
-    if value not in PROFILES:
+    if not isinstance(value, str) or value not in PROFILES:
         raise InvalidArgument(f"profile: expected {', '.join(PROFILES)}, not {str(value)[:40]!r}")
-    return str(value)
+    return value
 
 
 def _serve(value: Any) -> bool:

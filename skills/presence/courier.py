@@ -83,7 +83,7 @@ class Courier:
     def flush(self) -> Deferred[Any]:
         """@return: Deferred that fires when everything is out, or after L{FLUSH} seconds."""
         waiting = [_follow(each) for each in self._under_way]
-        everything: Deferred[Any] = DeferredList(waiting)
+        everything: Deferred[Any] = DeferredList(waiting, consumeErrors=True)
         everything.addTimeout(FLUSH, self._reactor)
         return everything.addErrback(lambda _: None)
 

@@ -28,6 +28,8 @@ RATE: Final = 8.0
 """Streams opened a second."""
 WAITING: Final = 256
 """Pings that wait for a stream to be opened; more than can be opened in time is of no use."""
+ENOUGH: Final = 0.6
+"""Share of its time after which a ping begins no stream any more."""
 UNDER_WAY: Final = 4096
 """Pings under way."""
 REMEMBERED: Final = 16_384
@@ -39,11 +41,18 @@ _PING, _PONG = b'{"t":"ping","n":', b'{"t":"pong","n":'
 
 
 class _Ping:
-    __slots__ = ("dial", "half", "node", "over", "token")
+    """
+    @ivar enough: until when a stream may be begun: what comes later has too little time.
+    @ivar asked: whether one was.
+    """
 
-    def __init__(self, token: int, node: int) -> None:
+    __slots__ = ("asked", "dial", "enough", "half", "node", "over", "token")
+
+    def __init__(self, token: int, node: int, enough: float) -> None:
         self.token = token
         self.node = node
+        self.enough = enough
+        self.asked = False
         self.dial: Deferred[Any] | None = None
         self.half: IDelayedCall | None = None
         self.over: IDelayedCall | None = None
@@ -94,7 +103,7 @@ class Pinger:
         if len(self._pings) >= UNDER_WAY:
             self._skip(token, node)
             return
-        ping = self._pings[token] = _Ping(token, node)
+        ping = self._pings[token] = _Ping(token, node, self._now() + ENOUGH * timeout)
         ping.over = self._reactor.callLater(timeout, self._silent, ping)
         self._send(node, b"%s%d}" % (_PING, token))
         if node in self._talkers:
@@ -150,10 +159,10 @@ class Pinger:
             return
         while self._waiting and self._dialling < AT_ONCE:
             ping = self._pings.get(self._waiting[0])
-            if ping is None:
+            now = self._now()
+            if ping is None or now > ping.enough:
                 self._waiting.popleft()
                 continue
-            now = self._now()
             if not self._pace.take(now):
                 self._turn = self._reactor.callLater(self._pace.wait(now) + 0.001, self._again)
                 return
@@ -166,6 +175,7 @@ class Pinger:
 
     def _open(self, ping: _Ping) -> None:
         self._dialling += 1
+        ping.asked = True
         factory = Factory.forProtocol(_Echo)
         factory.noisy = False
         target = Address(0, ping.node)
@@ -184,8 +194,7 @@ class Pinger:
 
     def _silent(self, ping: _Ping) -> None:
         ping.over = None
-        asked = ping.dial is not None or ping.token not in self._waiting
-        if asked or ping.node in self._talkers:
+        if ping.asked or ping.node in self._talkers:
             self._end(ping, "silent", False)
         else:
             del self._pings[ping.token]
