@@ -3,8 +3,8 @@
 What it asks of its shell is in L{skills.presence.effects}.  The parts: L{own <skills.presence.own>}
 status, the L{intake <skills.presence.intake>} of records, how agents
 L{stand <skills.presence.standing>}, the L{swarm <skills.presence.membership>}, coordinators
-L{watched <skills.presence.watching>} and L{served <skills.presence.serving>}, and the
-L{answers <skills.presence.answers>}.
+L{watched <skills.presence.watching>} and L{served <skills.presence.serving>}, and what may
+be L{asked <skills.presence.inquiries>}.
 
 @see: the page I{Presence}.
 """
@@ -22,12 +22,11 @@ from skills.presence.claims import Intent
 from skills.presence.config import PresenceConfig
 from skills.presence.deltas import DELTA, WATCH, read_ask, read_delta
 from skills.presence.detector import Detector
-from skills.presence.directory import Stranger
 from skills.presence.effects import Effect, Persist
-from skills.presence.entry import Entry
-from skills.presence.errors import BadMessage, UnknownAgent
-from skills.presence.finding import Query, Result
+from skills.presence.errors import BadMessage
+from skills.presence.finding import Query
 from skills.presence.helping import KINDS, Helping
+from skills.presence.inquiries import Inquiries
 from skills.presence.intake import Intake
 from skills.presence.membership import Membership
 from skills.presence.messages import MAX_ACCEPTED
@@ -38,7 +37,6 @@ from skills.presence.restoring import restore
 from skills.presence.searching import Searches
 from skills.presence.serving import Serving
 from skills.presence.shared import Shared
-from skills.presence.snapshot import encode_snapshot
 from skills.presence.standing import Standing
 from skills.presence.view import STALL
 from skills.presence.watching import Watching
@@ -49,7 +47,7 @@ STRANGER_LIFE: Final = 3600.0
 """Seconds for which an unverified record is kept."""
 
 
-class PresenceCore:
+class PresenceCore(Inquiries):
     """
     Every method that takes C{now} (seconds, monotonic) and returns a list says what is to be done.
     L{deadline} may move with every call.  Before L{start} and after L{leave} nothing is done.
@@ -337,49 +335,6 @@ class PresenceCore:
         dues = (shared.agenda.due(), self._swarm.deadline(), shared.reporter.deadline())
         return min((due for due in dues if due is not None), default=None)
 
-    # -- questions; none of them changes anything but L{find} with C{pick} ----------------------
-
-    def own(self, now: float) -> dict[str, Any]:
-        """@return: our own entry, and what each local agent says (C{"agents"})."""
-        entry = self._shared.directory.get(self._shared.node_id)
-        shown = self._answers.show(now, entry) if entry is not None else {}
-        return {**shown, "agents": self._own.claims.as_json(now)}
-
-    def get(self, now: float, host: str | int) -> dict[str, Any]:
-        """
-        @param host: hostname, address or node number.
-        @return: C{{"node","hostname","addr","status","claim","reach","confidence","last_seen",
-            "since","load","slots","tags","reason","ttl","verified","flapping","version"}};
-            C{last_seen} in seconds by our clock, C{since} seconds the status lasts.
-        @raise UnknownAgent: nobody of that name is known.
-        """
-        entry = self._named(host)
-        if isinstance(entry, Entry):
-            return self._answers.show(now, entry)
-        return self._answers.show_stranger(now, entry)
-
-    def agents(
-        self,
-        now: float,
-        *,
-        status: Iterable[str] = (),
-        tags: Iterable[str] = (),
-        everybody: bool = False,
-    ) -> list[dict[str, Any]]:
-        """
-        @param status: only these; none: all but C{offline}.
-        @param everybody: offline and unverified ones too.
-        @return: as L{get}, by hostname.
-        """
-        return self._answers.agents(now, status, tags, everybody)
-
-    def find(self, now: float, query: Query) -> Result:
-        """
-        Who is available for work; see L{skills.presence.finding}.
-        @raise PresenceError: the query is out of range.
-        """
-        return self._answers.result(now, query, self._answers.entries(now, query), {})
-
     def search(self, now: float, query: Query) -> tuple[int, list[Effect]]:
         """
         As L{find}, but those found are pinged first.
@@ -388,63 +343,6 @@ class PresenceCore:
         """
         token = self._searches.begin(now, query)
         return token, self._out(now)
-
-    def explain(self, now: float, host: str | int) -> dict[str, Any]:
-        """
-        @return: as L{get}, with C{"inc"}, C{"seq"}, C{"judged_by"}, C{"evidence"} of the verdict,
-            and C{"trail"}: what led to it, C{[{"ago","what","detail"}..]}, oldest first.
-        @raise UnknownAgent: nobody of that name is known.
-        """
-        entry = self._named(host)
-        if isinstance(entry, Entry):
-            return self._answers.explain(now, entry)
-        trail = [{"ago": round(now - entry.at, 3), "what": "unverified", "detail": entry.reason}]
-        return {**self._answers.show_stranger(now, entry), "trail": trail}
-
-    def history(self, now: float, host: str | int) -> list[dict[str, Any]]:
-        """
-        @return: C{{"ago","from","to","cause","inc","seq"}}, oldest first, at most 100.
-        @raise UnknownAgent: nobody of that name is known.
-        """
-        history = self._shared.directory.named(host).history
-        return history.as_json(now) if history is not None else []
-
-    def view(self, now: float) -> dict[str, Any]:
-        """@return: whether our view is to be believed: C{{"stale","cause","for"}}."""
-        view = self._shared.view
-        return {
-            "stale": bool(view.cause),
-            "cause": view.cause,
-            "for": round(view.stale_for(now), 3),
-        }
-
-    def stats(self, now: float) -> dict[str, Any]:
-        """@return: counters and levels, JSON ready."""
-        shared, directory = self._shared, self._shared.directory
-        by_status: dict[str, int] = {}
-        for entry in directory:
-            by_status[entry.status] = by_status.get(entry.status, 0) + 1
-        return {
-            "agents": len(directory),
-            "status": by_status,
-            "available": len(directory.available),
-            "unverified": len(directory.strangers),
-            "version": directory.version,
-            "watchers": len(self._serving),
-            "verifying": len(self._standing.verifier),
-            "verifying_waiting": self._standing.verifier.waiting,
-            "agents_refused": directory.refused,
-            "questions_refused": self._intake.naming.refused,
-            "events_dropped": dict(shared.reporter.dropped),
-            "events_merged": shared.reporter.merged,
-            "view": self.view(now),
-            "counters": dict(shared.counters),
-            "swarm": self._swarm.detector.statistics() if shared.config.swarm else None,
-        }
-
-    def snapshot(self, now: float) -> bytes:
-        """@return: the directory for the disk, what C{restored} takes."""
-        return encode_snapshot(self._shared.directory, now, self._shared.wall())
 
     # -- within --------------------------------------------------------------------------------
 
@@ -507,15 +405,6 @@ class PresenceCore:
         self._intake.own(now, document)
         if new:
             self._swarm.carry(now, document)
-
-    def _named(self, host: str | int) -> Entry | Stranger:
-        try:
-            return self._shared.directory.named(host)
-        except UnknownAgent:
-            for stranger in self._shared.directory.strangers:
-                if stranger.record.hostname == host:
-                    return stranger
-            raise
 
     def _sweep(self, now: float) -> None:
         shared = self._shared

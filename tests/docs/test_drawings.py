@@ -10,12 +10,18 @@ import pytest
 
 from pilot.stream.lifecycle import lifecycle_machine as stream_machine
 from pilot.tunnel.lifecycle import lifecycle_machine as tunnel_machine
+from skills.presence.lifecycle import lifecycle_machine as entry_machine
 
 PAGE = Path(__file__).parents[2] / "docs" / "state-machines.md"
 
 
 @pytest.mark.parametrize(
-    ("title", "machine"), [("A peer's tunnel", tunnel_machine), ("A stream", stream_machine)]
+    ("title", "machine"),
+    [
+        ("A peer's tunnel", tunnel_machine),
+        ("A stream", stream_machine),
+        ("A presence entry", entry_machine),
+    ],
 )
 def test_the_drawing_shows_every_change_of_state_and_no_other(title: str, machine: Any) -> None:
     section = PAGE.read_text().split(f"## {title}\n")[1].split("\n## ")[0]
