@@ -23,6 +23,8 @@ FEW: Final = 8
 QUIET: Final = 0.15
 """Share of agents heard within half a heartbeat, below which we take ourselves for cut off.  It is
 one half when all is well, so this is what is left when seven in ten are lost at once."""
+COUNT_EVERY: Final = 1.0
+"""Seconds between two counts of those heard lately, at least."""
 STALL: Final = 5.0
 """Seconds by which a call must come too late to show that we stood still."""
 JUMP: Final = 5.0
@@ -45,6 +47,8 @@ class View:
         self._fresh: set[int] = set()
         self._missing: OrderedDict[int, float] = OrderedDict()
         self._believed_until = float("-inf")
+        self._counted = float("-inf")
+        self._hushed = False
         self._gap: float | None = None
         self.doubt_since = float("-inf")
         self.grace_until = now + lease
@@ -125,8 +129,11 @@ class View:
             return True
         if missing < 2 or missing + fresh < FEW:
             return False
-        recent = fresh - sum(map(quiet, self._fresh))
-        return recent < QUIET * (missing + fresh)
+        if now - self._counted >= COUNT_EVERY:  # it takes a look at everybody
+            self._counted = now
+            recent = fresh - sum(map(quiet, self._fresh))
+            self._hushed = recent < QUIET * (missing + fresh)
+        return self._hushed
 
     def may_thaw(self, now: float, quiet: Callable[[int], bool]) -> bool:
         """@return: whether most are back, or our own network works although they are not."""
