@@ -82,7 +82,16 @@ def write_ask(ask: Ask) -> dict[str, Any]:
 
 def write_entry(entry: Entry, now: float) -> dict[str, Any]:
     """@return: an entry as it stands in a delta."""
-    history = entry.history.transitions() if entry.history is not None else []
+    return {**_standing(entry, now), "r": json.loads(entry.record)}
+
+
+def entry_text(entry: Entry, now: float) -> str:
+    """@return: the same as JSON; its record is not taken apart for that."""
+    head = json.dumps(_standing(entry, now), separators=(",", ":"))
+    return f'{head[:-1]},"r":{entry.record.decode("utf-8", "surrogatepass")}}}'
+
+
+def _standing(entry: Entry, now: float) -> dict[str, Any]:
     return {
         "n": entry.node,
         "k": entry.number,
@@ -90,8 +99,7 @@ def write_entry(entry: Entry, now: float) -> dict[str, Any]:
         "w": entry.reach,
         "a": 0.0 if entry.own else round(now - entry.heard, 1),
         "d": round(now - entry.since, 1),
-        "c": history[-1].cause if history else UNKNOWN,
-        "r": json.loads(entry.record),
+        "c": entry.history.last_cause() if entry.history is not None else UNKNOWN,
     }
 
 

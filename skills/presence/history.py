@@ -78,6 +78,12 @@ class History:
             at, _CODES[before], _CODES[after], _CAUSE_CODES.get(cause, 0), *number
         )
 
+    def last_cause(self) -> str:
+        """@return: why the status changed last, C{unknown} if it never did."""
+        if not self._rows:
+            return UNKNOWN
+        return CAUSES[_ROW.unpack_from(self._rows, len(self._rows) - _ROW.size)[3]]
+
     def transitions(self) -> list[Transition]:
         """@return: oldest first."""
         return [

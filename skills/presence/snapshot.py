@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from skills.presence.deltas import Told, read_entry, write_entry
+from skills.presence.deltas import Told, entry_text, read_entry
 from skills.presence.entry import Entry
 from skills.presence.errors import BadMessage, BadRecord
 
@@ -34,9 +34,8 @@ class Restored(NamedTuple):
 
 def encode_snapshot(entries: Iterable[Entry], now: float, unix: float) -> bytes:
     """@return: those of the entries that have a record and are not our own, as JSON."""
-    rows = [write_entry(entry, now) for entry in entries if entry.record and not entry.own]
-    document = {"v": 1, "saved": unix, "entries": rows}
-    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    rows = [entry_text(entry, now) for entry in entries if entry.record and not entry.own]
+    text = f'{{"v":1,"saved":{unix!r},"entries":[{",".join(rows)}]}}'
     return text.encode("utf-8", "surrogatepass")
 
 
