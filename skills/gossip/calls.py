@@ -215,6 +215,8 @@ class Calls:
             if not isinstance(peer, str | int) or isinstance(peer, bool):
                 raise InvalidArgument("peer: expected an address, a node id or a hostname")
             node = (await self._node.resolve(peer)).node
+        if not any(row["trusted"] for row in swarm.members()):
+            await self._service.look_anew()  # just started, perhaps
         return await swarm.sync(node)
 
     async def doctor(self, arguments: Arguments) -> dict[str, Any]:

@@ -108,7 +108,9 @@ def doctor(call: Call) -> Result:
     for each in data["findings"]:
         lines.append(f"  {each['member']}  {each['problem']}")
         lines.append(f"    {each['hint']}")
-    if not data["findings"]:
+    if not facts["members"]:
+        lines.append("nobody else is known in this swarm")
+    elif not data["findings"]:
         lines.append("nothing is wrong")
     return Result(data, "\n".join(lines), status=0 if facts["healthy"] else 1)
 

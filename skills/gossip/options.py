@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pilot.errors import InvalidArgument
-from skills.gossip.config import GossipConfig
 from skills.gossip.naming import check_swarm
 
 if TYPE_CHECKING:
     from pilot.hosting.settings import SkillSettings
+    from skills.gossip.config import GossipConfig
 
 #: When a write is forced to the disk: before C{set} returns, within a second, or when the system
 #: likes.
@@ -77,6 +77,8 @@ class SwarmOptions:
 
     def config(self) -> GossipConfig:
         """@return: what a replica is told."""
+        from skills.gossip.config import GossipConfig  # late: listing the options costs little
+
         return GossipConfig(fanout=self.fanout, interval=self.interval, signed=self.signed)
 
     def to_dict(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from skills.gossip.company import Company
     from skills.gossip.swarm import Swarm
 
-PUSH = "gossip_push"
+PUSH, LEAVE = "gossip_push", "gossip_leave"
 
 
 class Post:
@@ -59,7 +59,10 @@ class Post:
         if swarm is None:
             self.counts["elsewhere"] += 1
             return self._left() if push else True
-        self._company.spoke(swarm, peer)
+        if document.get("type") == LEAVE:
+            swarm.spoke.pop(peer, None)
+        else:
+            self._company.spoke(swarm, peer)
         return self._taken(swarm, peer, document, size)
 
     def _unnamed(self, peer: int, document: dict[str, Any], size: int, push: bool) -> bool:

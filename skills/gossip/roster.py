@@ -24,7 +24,8 @@ class Roster:
     """
     The file C{swarms.json} of the skill.
 
-    @ivar swarms: options of each swarm that was joined and not left, by name.
+    @ivar swarms: of each swarm that was joined and not left, by name: the options it was given
+        then.  The others are the skill's, and change with them.
     @ivar incarnation: of this start: larger than at every earlier one.
     @ivar error: why the file could not be written, or C{None}.
     """
@@ -34,14 +35,15 @@ class Roster:
         Read the file and note the start.
 
         @param wall: unix seconds.
-        @param defaults: for what the file does not say.
+        @param defaults: the skill's own options.
         """
-        self.swarms: dict[str, SwarmOptions] = {}
+        self.swarms: dict[str, dict[str, Any]] = {}
         self.error: str | None = None
         self._path = home / FILE
+        self._defaults = defaults
         before = 0
         try:
-            before = self._read(defaults)
+            before = self._read()
         except FileNotFoundError:
             pass
         except (OSError, ValueError) as error:
@@ -49,11 +51,15 @@ class Roster:
         self.incarnation = min(max(before + 1, int(wall)), _LARGEST)
         self.save()
 
+    def options(self, name: str) -> SwarmOptions:
+        """@return: how a swarm is to be run."""
+        return self._defaults.changed(self.swarms[name])
+
     def save(self) -> None:
         """Write the file; a disk that does not take it is told about, not more."""
         content = {
             "incarnation": self.incarnation,
-            "swarms": {name: options.to_dict() for name, options in sorted(self.swarms.items())},
+            "swarms": dict(sorted(self.swarms.items())),
         }
         try:
             replace_file(self._path, json.dumps(content, indent=2).encode(), sync=True)
@@ -63,7 +69,7 @@ class Roster:
         else:
             self.error = None
 
-    def _read(self, defaults: SwarmOptions) -> int:
+    def _read(self) -> int:
         """@return: the last incarnation.  @raise ValueError: this is no such file."""
         content: Any = json.loads(self._path.read_bytes())
         if not isinstance(content, dict):
@@ -71,7 +77,8 @@ class Roster:
         swarms = content.get("swarms")
         for name, given in swarms.items() if isinstance(swarms, dict) else ():
             try:
-                options = defaults.changed(given if isinstance(given, dict) else {})
+                options = given if isinstance(given, dict) else {}
+                self._defaults.changed(options)
                 self.swarms[check_swarm(name)] = options
             except InvalidArgument as error:
                 log.error("{path}: {error}", path=str(self._path), error=error.message)

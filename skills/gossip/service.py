@@ -92,7 +92,7 @@ class GossipService(Service):
         """Join again what was joined before, and what the settings name."""
         super().startService()
         for name in self._given.swarms:
-            self._roster.swarms.setdefault(name, self._given.defaults)
+            self._roster.swarms.setdefault(name, {})
         for name in list(self._roster.swarms):
             self._enter(name)
         if self._given.swarms:
@@ -134,7 +134,7 @@ class GossipService(Service):
         Take part in a swarm, now and after every restart.
 
         @param options: C{fanout}, C{interval} (seconds), C{signed}; those left out stay as they
-            are, or are the skill's.
+            are: given before, or the skill's.
         @return: Deferred of the swarm; it fails with C{InvalidArgument} for a name that cannot be,
             and with L{NoTagFree}.
         """
@@ -142,11 +142,9 @@ class GossipService(Service):
 
     async def _join(self, name: str, given: dict[str, Any]) -> Swarm:
         check_swarm(name)
-        known = self._roster.swarms.get(name)
-        options = (known or self._given.defaults).changed(given)
+        given = {**self._roster.swarms.get(name, {}), **given}
+        options = self._given.defaults.changed(given)
         swarm = self.swarms.get(name)
-        if swarm is not None and options == swarm.options:
-            return swarm
         if swarm is None:
             if len(self.swarms) >= MAX_SWARMS:
                 raise NoTagFree(
@@ -164,9 +162,11 @@ class GossipService(Service):
                     swarm=name,
                     error=error.message,
                 )
-        self._roster.swarms[name] = options
+        self._roster.swarms[name] = given
         self._roster.save()
         if swarm is not None:
+            if options == swarm.options:
+                return swarm
             swarm.close()
         swarm = self._enter(name, swarm)
         await self._seen(fresh=True)
@@ -210,7 +210,7 @@ class GossipService(Service):
     def _enter(self, name: str, before: Swarm | None = None) -> Swarm:
         swarm = Swarm(
             name,
-            self._roster.swarms[name],
+            self._roster.options(name),
             self._around,
             self._roster.incarnation,
             before.watchers if before is not None else None,
@@ -239,9 +239,10 @@ class GossipService(Service):
     def _be_eager(self) -> None:
         self._eager = [timer for timer in self._eager if timer.active()]
         for seconds in EAGER[: MAX_EAGER - len(self._eager)]:
-            self._eager.append(self._reactor.callLater(seconds, self._look_anew))
+            self._eager.append(self._reactor.callLater(seconds, self.look_anew))
 
-    def _look_anew(self) -> Deferred[None]:
+    def look_anew(self) -> Deferred[None]:
+        """Ask the registry who is there.  @return: Deferred that never fails."""
         return Deferred.fromCoroutine(self._seen(fresh=True))
 
     def _keep_tags(self) -> Deferred[None]:

@@ -13,6 +13,7 @@ write everything anew by and by.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -187,10 +188,9 @@ class SwarmStorage:
         self._release()
 
     def discard(self) -> None:
-        """Delete the files."""
+        """Delete everything there is of the swarm."""
         self._release()
-        for name in (SNAPSHOT, SNAPSHOT + ".new", JOURNAL, DAMAGED):
-            (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def status(self) -> dict[str, Any]:
         """@return: JSON-ready: C{state} is C{"ok"} or C{"memory only"}."""

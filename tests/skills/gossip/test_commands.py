@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred, maybeDeferred
 
 from pilot.client.skillcalls import SkillClient, SkillError
 from pilot.errors import PilotError
@@ -37,12 +40,9 @@ class Hall:
             raise SkillError("the gossip skill does not run here", code="not_running")
         request = json.loads(json.dumps(arguments or {}))
         function = self.shell.service.calls()[name]
-        from twisted.internet.defer import maybeDeferred
 
         async def ask() -> Any:
             return await maybeDeferred(function, request)
-
-        from twisted.internet.defer import Deferred
 
         try:
             answer = self.net.done(Deferred.fromCoroutine(ask()))
@@ -88,6 +88,19 @@ def test_the_page_names_the_settings_and_the_calls(hall: Hall) -> None:
     calls = Calls(hall.shell.service, None)  # type: ignore[arg-type]
     for name in (*calls.calls(), *calls.feeds()):
         assert f"`{name}`" in PAGE.split("## The skill's socket")[1]
+
+
+def test_looking_at_the_skill_and_its_commands_costs_little() -> None:
+    code = """
+import sys
+import skills.gossip.commands, skills.gossip.command_swarms, skills.gossip.command_values
+import skills.gossip.command_messages, skills.gossip.command_watch
+assert not {"twisted", "zope", "msgspec", "cryptography"} & set(sys.modules)
+from twisted.plugins import pilot_skills_dropin
+assert pilot_skills_dropin.gossip.options
+assert not {"msgspec", "cryptography", "skills.gossip.service"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
 
 
 def test_a_day_with_a_swarm(hall: Hall, run: Run, tmp_path: Path) -> None:

@@ -122,6 +122,20 @@ def test_swarms_and_what_they_hold_survive_a_restart(net: Net) -> None:
     assert not after["synced"]
 
 
+def test_options_that_were_not_given_follow_the_settings(net: Net) -> None:
+    shell = net.shell(1)
+    shell.join(fanout=5)
+    shell.stop()
+    shell.given = {"interval": "9s", "fanout": "2"}
+    shell.start()
+    assert shell.kv.stats()["options"] == {"fanout": 5, "interval": 9.0, "signed": False}
+    shell.join(fanout=2)  # as they are anyway, but from now on on purpose
+    shell.stop()
+    shell.given = {}
+    shell.start()
+    assert shell.kv.stats()["options"] == {"fanout": 2, "interval": 5.0, "signed": False}
+
+
 def test_what_is_confirmed_survives_a_kill(net: Net) -> None:
     shell = net.shell(1)
     shell.join()
@@ -165,6 +179,7 @@ def test_a_swarm_that_is_left_is_forgotten(net: Net) -> None:
     net.until(
         lambda: any(row["node_id"] == 1 and row["standing"] == "left" for row in two.kv.members())
     )
+    assert not one.home.joinpath("swarms", "kv").exists()
     one.join()
     assert one.kv.document() == {}
     net.until(lambda: one.kv.document() == {"a": 1})

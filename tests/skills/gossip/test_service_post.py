@@ -86,6 +86,23 @@ def test_a_script_is_never_sent_what_it_cannot_read(net: Net) -> None:
     assert one.kv.stats()["members"] == 1
 
 
+def test_a_script_may_run_beside_the_skill(net: Net) -> None:
+    """Its pushes are merged elsewhere; what comes for it, the skill has taken."""
+    one, two = net.shell(1, swarm="kv"), net.shell(2, swarm="kv")
+    net.done(one.kv.set("a", 1))
+    net.until(lambda: two.kv.document() == {"a": 1})
+    script = Script(net.node(2), "kv")
+    script.state = {"s": 1}
+    for number in range(6):
+        script.state["round"] = number
+        script.push(1)
+        net.pass_time(5.0)
+    assert one.kv.document() == two.kv.document() == {"a": 1, "s": 1, "round": 5}
+    assert not script.node.inbox
+    (row,) = one.kv.members()
+    assert row["version"] == 2
+
+
 def test_a_push_without_a_name_is_for_the_one_swarm_that_is_shared(net: Net) -> None:
     shell = net.shell(1, swarm=["kv", "other"])
     both, one, none = (
