@@ -17,14 +17,13 @@ from twisted.web.http import FORBIDDEN, INTERNAL_SERVER_ERROR, NOT_ALLOWED, NOT_
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
+from pilot.exposition import CONTENT_TYPE
 from pilot.registry import metrics
 from pilot.registry.directory import same_text
 from pilot.registry.listening import plain_host
 from pilot.registry.relaytable import RelayTable
 from pilot.registry.server import RegistryFactory
-
-MAX_BODY = 65_536
-"""Bytes of a request's body; none of them is read."""
+from pilot.registry.site import QuietSite
 
 MAX_VERSIONS = 100
 """Version labels shown; the rest counts as C{other}."""
@@ -33,37 +32,6 @@ _NO_VERSION = "<1.7.0"  # what the reference calls a node that reports none
 _CACHE_ABOVE, _CACHE_FOR = 1000, 1.0  # nodes; seconds
 _PLAIN = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 _ANYWHERE = {"Access-Control-Allow-Origin": "*"}
-
-
-class _BoundedRequest(Request):
-    """A request whose body may not grow without end."""
-
-    def gotLength(self, length: int | None) -> None:
-        if length is not None and length > MAX_BODY:
-            self._cut()
-            length = 0
-        self._received = 0
-        super().gotLength(length)
-
-    def handleContentChunk(self, data: bytes) -> None:
-        self._received += len(data)
-        if self._received > MAX_BODY:
-            self._cut()
-        else:
-            super().handleContentChunk(data)
-
-    def _cut(self) -> None:
-        self.channel.forceAbortClient()
-
-
-class DashboardSite(Site):
-    """Keeps no record of who looked."""
-
-    noisy = False
-    displayTracebacks = False
-    requestFactory = _BoundedRequest
-
-    def log(self, request: Any) -> None: ...
 
 
 class Dashboard(Resource):
@@ -140,7 +108,7 @@ class Dashboard(Resource):
             return _answer(request, "Forbidden\n", _PLAIN, FORBIDDEN)
         now = self._factory.clock.seconds()
         text = metrics.exposition(self._factory, self._beacon, now)
-        return _answer(request, text, {"Content-Type": metrics.CONTENT_TYPE})
+        return _answer(request, text, {"Content-Type": CONTENT_TYPE})
 
     def _snapshot(self, request: Request) -> bytes | int:
         """Everything is saved as it happens; this waits for what is under way."""
@@ -239,7 +207,7 @@ class Dashboard(Resource):
 
 def make_site(factory: RegistryFactory, beacon: RelayTable, token: str) -> Site:
     """@return: what listens on the dashboard's port."""
-    return DashboardSite(Dashboard(factory, beacon, token), timeout=60, reactor=factory.clock)
+    return QuietSite(Dashboard(factory, beacon, token), timeout=60, reactor=factory.clock)
 
 
 def short(count: int) -> str:

@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
+from pilot.exposition import Family, Sample, by_label, number_text, one
+from pilot.exposition import exposition as text_of
 from pilot.registry.networks import ADMIN, BACKBONE, OWNER
 from pilot.registry.relaytable import RelayTable
 from pilot.registry.server import RegistryFactory
 from pilot.registry.statistics import BUCKETS
-
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _EVENTS = (
     "registrations",
@@ -31,8 +29,7 @@ _ROLE_CHANGES = ("kick", "promote", "demote", "transfer_ownership")
 
 def exposition(factory: RegistryFactory, beacon: RelayTable, now: float) -> str:
     """@return: all metrics, in the text format 0.0.4."""
-    lines: list[str] = []
-    _requests(lines, factory)
+    families = _requests(factory)
     directory, statistics = factory.directory, factory.directory.statistics
     executors = sum(node.task_exec for node in directory.nodes)
     for name, value in (
@@ -44,45 +41,49 @@ def exposition(factory: RegistryFactory, beacon: RelayTable, now: float) -> str:
         ("uptime_seconds", now - statistics.started),
         ("connections", len(factory.connections)),
     ):
-        _gauge(lines, name, value)
+        families.append(one(f"pilot_{name}", "gauge", value))
     for event in _EVENTS:
-        _counter(lines, f"{event}_total", statistics.events[event])
-    _labelled(
-        lines,
-        "counter",
-        "rbac_operations_total",
-        "op",
-        {op: statistics.events[f"rbac_{op}"] for op in _ROLE_CHANGES},
+        families.append(one(f"pilot_{event}_total", "counter", statistics.events[event]))
+    changes = {op: statistics.events[f"rbac_{op}"] for op in _ROLE_CHANGES}
+    families += (
+        by_label("pilot_rbac_operations_total", "counter", "op", changes),
+        *_networks(factory),
+        by_label("pilot_refused_total", "counter", "limit", _refusals(factory)),
+        one("pilot_beacon_nodes", "gauge", len(beacon)),
+        by_label("pilot_beacon_messages_total", "counter", "outcome", beacon.counters),
     )
-    _networks(lines, factory)
-    _labelled(lines, "counter", "refused_total", "limit", _refusals(factory))
-    _gauge(lines, "beacon_nodes", len(beacon))
-    _labelled(lines, "counter", "beacon_messages_total", "outcome", beacon.counters)
-    return "\n".join(lines) + "\n"
+    return text_of(families)
 
 
-def _requests(lines: list[str], factory: RegistryFactory) -> None:
+def _requests(factory: RegistryFactory) -> list[Family]:
     statistics = factory.directory.statistics
-    _labelled(lines, "counter", "requests_total", "type", statistics.requests)
-    _labelled(lines, "counter", "errors_total", "type", statistics.errors)
-    lines.append("# TYPE pilot_request_duration_seconds histogram")
+    samples = []
     for kind, durations in sorted(statistics.durations.items()):
-        label, total = f'type="{_escaped(kind)}"', 0
-        for bound, count in zip((*map(_number, BUCKETS), "+Inf"), durations.counts, strict=True):
+        label, total = ("type", kind), 0
+        bounds = (*map(number_text, BUCKETS), "+Inf")
+        for bound, count in zip(bounds, durations.counts, strict=True):
             total += count
-            lines.append(f'pilot_request_duration_seconds_bucket{{{label},le="{bound}"}} {total}')
-        lines.append(f"pilot_request_duration_seconds_sum{{{label}}} {durations.total:.9g}")
-        lines.append(f"pilot_request_duration_seconds_count{{{label}}} {total}")
+            samples.append(Sample(total, (label, ("le", bound)), "_bucket"))
+        samples.append(Sample(durations.total, (label,), "_sum"))
+        samples.append(Sample(total, (label,), "_count"))
+    return [
+        by_label("pilot_requests_total", "counter", "type", statistics.requests),
+        by_label("pilot_errors_total", "counter", "type", statistics.errors),
+        Family("pilot_request_duration_seconds", "histogram", "", tuple(samples)),
+    ]
 
 
-def _networks(lines: list[str], factory: RegistryFactory) -> None:
+def _networks(factory: RegistryFactory) -> list[Family]:
     directory = factory.directory
     networks = [network for network in directory.networks if network.id != BACKBONE]
-    _gauge(lines, "networks_total", len(networks))
-    _gauge(lines, "networks_enterprise", sum(network.enterprise for network in networks))
-    _gauge(lines, "invites_pending", directory.networks.pending_invites())
+    enterprise = sum(network.enterprise for network in networks)
+    families = [
+        one("pilot_networks_total", "gauge", len(networks)),
+        one("pilot_networks_enterprise", "gauge", enterprise),
+        one("pilot_invites_pending", "gauge", directory.networks.pending_invites()),
+    ]
     if not networks:
-        return
+        return families
     roles = {
         network.name: [m.role for m in directory.networks.members(network.id).values()]
         for network in networks
@@ -94,7 +95,8 @@ def _networks(lines: list[str], factory: RegistryFactory) -> None:
         ("network_enterprise", {n.name: int(n.enterprise) for n in networks}),
         ("network_policy_set", {n.name: int(_has_policy(n.policy)) for n in networks}),
     ):
-        _labelled(lines, "gauge", name, "network", values)
+        families.append(by_label(f"pilot_{name}", "gauge", "network", values))
+    return families
 
 
 def _has_policy(policy: object) -> bool:
@@ -109,31 +111,3 @@ def _refusals(factory: RegistryFactory) -> dict[str, int]:
         "overheard signature": statistics.overheard,
         "response mailbox": factory.directory.mailboxes.dropped,
     }
-
-
-def _gauge(lines: list[str], name: str, value: float) -> None:
-    lines += (f"# TYPE pilot_{name} gauge", f"pilot_{name} {_number(value)}")
-
-
-def _counter(lines: list[str], name: str, value: float) -> None:
-    lines += (f"# TYPE pilot_{name} counter", f"pilot_{name} {_number(value)}")
-
-
-def _labelled(
-    lines: list[str], kind: str, name: str, label: str, values: Mapping[str, int]
-) -> None:
-    lines.append(f"# TYPE pilot_{name} {kind}")
-    lines.extend(_series(name, label, values))
-
-
-def _series(name: str, label: str, values: Mapping[str, int]) -> Iterable[str]:
-    for key, value in sorted(values.items()):
-        yield f'pilot_{name}{{{label}="{_escaped(key)}"}} {value}'
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-
-
-def _number(value: float) -> str:
-    return f"{value:.9g}" if isinstance(value, float) else str(value)

@@ -11,8 +11,9 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from pilot.registry.dashboard import MAX_BODY, make_site, short
+from pilot.registry.dashboard import make_site, short
 from pilot.registry.relaytable import RelayTable
+from pilot.registry.site import MAX_BODY
 from tests.golden import golden
 from tests.registry.support import ADMIN, Server, SlowStore, identity, key_text, sign
 
