@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pilot.errors import InvalidArgument
+from pilot.plaintext import printable as printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,23 +138,6 @@ def local_time_text(unix: Any) -> str:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix))
     except (ValueError, OverflowError, OSError):
         return "-"
-
-
-def printable(text: str, keep: str = "") -> str:
-    """
-    Make somebody else's text harmless to a terminal.
-
-    @param keep: control characters that may stay.
-    @return: the text, with other control characters, and characters that reorder text, as escapes.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        character
-        if character.isprintable() or character in keep
-        else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
 
 
 def _is_decimal(text: str) -> bool:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from typing import Any, TextIO
+from weakref import WeakSet
 
 from twisted.logger import (
     FilteringLogObserver,
+    ILogFilterPredicate,
     ILogObserver,
     LogEvent,
     LogLevel,
-    LogLevelFilterPredicate,
+    PredicateResult,
     formatEvent,
     globalLogBeginner,
 )
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from pilot.errors import InvalidArgument
+from pilot.plaintext import printable
 
 LEVELS = {
     "debug": LogLevel.debug,
@@ -29,6 +34,56 @@ LEVELS = {
 _TALKATIVE = ("twisted", "log_legacy")
 
 
+@implementer(ILogFilterPredicate)
+class LevelGate:
+    """
+    Lets through what is severe enough; how severe that is may be changed while it works.
+
+    @ivar level: C{debug}, C{info}, C{warn} or C{error}.
+    """
+
+    def __init__(self, level: str) -> None:
+        self.level = level
+        _gates.add(self)
+
+    @property
+    def level(self) -> str:
+        """Least severe level."""
+        return self._level
+
+    @level.setter
+    def level(self, level: str) -> None:
+        self._least = LEVELS[level]
+        self._level = level
+
+    def __call__(self, event: LogEvent) -> Any:
+        """@return: whether an observer gets the event."""
+        level, least = event.get("log_level"), self._least
+        if level is None:
+            return PredicateResult.no
+        if least is LogLevel.info:
+            name = event.get("log_namespace") or ""
+            if name.partition(".")[0] in _TALKATIVE:
+                least = LogLevel.warn
+        return PredicateResult.maybe if level >= least else PredicateResult.no
+
+
+#: Every gate in use; a daemon may log to several places.
+_gates: WeakSet[LevelGate] = WeakSet()
+
+
+def set_level(level: str) -> None:
+    """
+    Log so much from now on, wherever this process's log goes through L{make_observer}.
+
+    @raise InvalidArgument: there is no such level.
+    """
+    if level not in LEVELS:
+        raise InvalidArgument(f"no log level {level!r}; there are: {', '.join(LEVELS)}")
+    for gate in list(_gates):
+        gate.level = level
+
+
 def make_observer(stream: TextIO, level: str, log_format: str) -> ILogObserver:
     """
     @param level: least severe level: C{debug}, C{info}, C{warn} or C{error}.
@@ -36,11 +91,7 @@ def make_observer(stream: TextIO, level: str, log_format: str) -> ILogObserver:
     @return: an observer that writes to C{stream}.
     """
     writer = _JsonLines(stream) if log_format == "json" else _TextLines(stream)
-    predicate = LogLevelFilterPredicate(defaultLogLevel=LEVELS[level])
-    if level == "info":
-        for namespace in _TALKATIVE:
-            predicate.setLogLevelForNamespace(namespace, LogLevel.warn)
-    observer: ILogObserver = FilteringLogObserver(writer, [predicate])
+    observer: ILogObserver = FilteringLogObserver(writer, [LevelGate(level)])
     return observer
 
 
@@ -58,12 +109,7 @@ class _TextLines:
         self._stream = stream
 
     def __call__(self, event: LogEvent) -> None:
-        level, namespace = _level(event), event.get("log_namespace", "-")
-        lines = [f"{_time(event)} {level.upper():5} {namespace}: {_printable(formatEvent(event))}"]
-        trace = _traceback(event)
-        if trace:
-            lines += [f"    {_printable(line)}" for line in trace.splitlines()]
-        _write(self._stream, "\n".join(lines))
+        _write(self._stream, event_text(event))
 
 
 @implementer(ILogObserver)
@@ -89,6 +135,16 @@ class _JsonLines:
         _write(self._stream, json.dumps(line))
 
 
+def event_text(event: LogEvent) -> str:
+    """@return: an event as lines for people; those of a traceback are indented."""
+    level, namespace = _level(event), event.get("log_namespace", "-")
+    lines = [f"{_time(event)} {level.upper():5} {namespace}: {printable(formatEvent(event))}"]
+    trace = _traceback(event)
+    if trace:
+        lines += [f"    {printable(line)}" for line in trace.splitlines()]
+    return "\n".join(lines)
+
+
 def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, str | int | float | bool)
 
@@ -106,13 +162,6 @@ def _time(event: LogEvent) -> str:
 def _traceback(event: LogEvent) -> str:
     failure = event.get("log_failure")
     return failure.getTraceback().rstrip() if isinstance(failure, Failure) else ""
-
-
-def _printable(text: str) -> str:
-    """A peer's words stand on the line that quotes them, and move no cursor."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _write(stream: TextIO, line: str) -> None:
