@@ -140,6 +140,11 @@ class HostedSkill:
             if closing is not None:
                 await closing
 
+    @property
+    def service(self) -> Any:
+        """The skill's own service, as C{make_skill} made it; None while it does not run."""
+        return None if self._run is None else self._run.service
+
     def report(self) -> dict[str, Any]:
         """@return: JSON-ready; what the page I{Write a skill} lists under I{What operators see}."""
         retry = self._retry

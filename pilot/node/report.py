@@ -36,7 +36,7 @@ class Report:
         parts = self._parts
         node_id = parts.registry.node_id or 0
         tunnel = parts.tunnel.counters()
-        peers = [self._peer(entry) for entry in parts.tunnel.peers()]
+        peers = [self.peer(entry) for entry in parts.tunnel.peers()]
         return {
             "node_id": node_id,
             "address": str(Address(0, node_id)),
@@ -86,7 +86,8 @@ class Report:
     def _uptime(self) -> int:
         return round(self._clock.seconds() - self._started)
 
-    def _peer(self, entry: dict[str, Any]) -> dict[str, Any]:
+    def peer(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """@return: C{entry}, which has a C{node_id}, with what is known of that node beside it."""
         facts = self._parts.directory.facts(entry["node_id"])
         return {
             **entry,

@@ -315,6 +315,11 @@ class Broker:
             )
         return found
 
+    def subscriptions(self) -> list[Subscription]:
+        """@return: every subscription, those of one topic together."""
+        exact = [each for subscribed in self._exact.values() for each in subscribed]
+        return [*exact, *self._wildcard]
+
     def statistics(self) -> dict[str, int]:
         """@return: the counters, and C{subscriptions}, C{topics} and C{queued_bytes} as of now."""
         counted = {each.name: getattr(self.counters, each.name) for each in fields(EventCounters)}

@@ -114,6 +114,10 @@ class Worker:
             self._timer.cancel()
             self._timer = None
 
+    def open_tasks(self) -> list[TaskDocument]:
+        """@return: the tasks that are new, accepted or being executed, in the order they came."""
+        return list(self._open.values())
+
     # -- submissions ---------------------------------------------------------------------------
 
     async def submitted(self, peer: int, request: SubmitRequest) -> SubmitResponse:
