@@ -67,7 +67,7 @@ class Answering:
         stats = self._service.active().core.stats(self._service.now())
         return {"serving": self._service.choices.serve, "agents": stats["agents"]}
 
-    def _set(self, given: Given) -> dict[str, Any]:
+    async def _set(self, given: Given) -> dict[str, Any]:
         service = self._service
         engine = service.active()
         agent = questions.text(given, "agent", most=64)
@@ -86,6 +86,7 @@ class Answering:
         service.intents.said(intent)
         stored = json.dumps(service.intents.to_list(), separators=(",", ":"))
         service.storage.write_soon(INTENTS, stored.encode("ascii"))
+        await service.carrier.settled()
         return self._own({})
 
     def _own(self, given: Given) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from pilot.crypto.skillsignature import verify_skill
 from pilot.errors import NotFound, PilotError, RegistryError
+from skills.presence.courier import all_over
 from skills.presence.effects import (
     SIGNATURE_DOMAIN,
     Change,
@@ -33,6 +34,8 @@ log = Logger()
 
 LOOKUPS: Final = 16
 """Names and keys asked for at once."""
+SIGN_WITHIN: Final = 2.0
+"""Seconds that a caller waits for our own record to be signed."""
 LOOKUPS_WAITING: Final = 1024
 """More of them; the next ones are not answered."""
 
@@ -49,6 +52,7 @@ class Carrier:
         self._service = service
         self._engine: Engine | None = None
         self._searches: dict[int, Deferred[Any]] = {}
+        self._signing: set[Deferred[Any]] = set()
         self._asking = 0
         self._waiting: list[Verify | CheckSignature] = []
 
@@ -73,6 +77,10 @@ class Carrier:
         found: Deferred[Any] = Deferred(forget)
         self._searches[token] = found
         return found
+
+    def settled(self) -> Deferred[Any]:
+        """@return: Deferred that fires when what we said last is signed, or soon after."""
+        return all_over(self._signing, SIGN_WITHIN, self._service.reactor)
 
     def carry(self, effect: Effect) -> None:
         """Do it."""
@@ -124,8 +132,10 @@ class Carrier:
             engine.turn(engine.core.signed, effect.token, signature)
 
         signing: Deferred[bytes] = self._service.node.sign(SIGNATURE_DOMAIN, effect.data)
+        self._signing.add(signing)
         signing.addErrback(lambda failure: failure.trap(PilotError) and None)
         signing.addCallback(done).addErrback(_complain)
+        signing.addBoth(lambda _: self._signing.discard(signing))
 
     # -- look-ups ------------------------------------------------------------------------------
 

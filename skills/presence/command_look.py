@@ -129,8 +129,9 @@ def _row(agent: dict[str, Any]) -> list[str]:
     slots = "-" if agent["slots"] is None else str(agent["slots"])
     seen = "-" if agent["last_seen"] is None else duration_text(round(agent["last_seen"]))
     tags = ",".join(agent["tags"]) or "-"
+    reason = agent["reason"] if agent["claim"] == agent["status"] else ""
     return [
-        name, agent["status"], load, slots, seen, agent["confidence"], tags, agent["reason"] or "-"
+        name, agent["status"], load, slots, seen, agent["confidence"], tags, reason or "-"
     ]  # fmt: skip
 
 
@@ -139,7 +140,7 @@ def _lines(agent: dict[str, Any]) -> list[str]:
     since = agent["since"]
     lines = [
         f"agent:       {row[0]} ({agent['address'] or 'node'}, {agent['node_id']})",
-        f"status:      {row[1]}" + (f": {row[7]}" if agent["reason"] else ""),
+        f"status:      {row[1]}" + (f": {row[7]}" if row[7] != "-" else ""),
         f"confidence:  {row[5]}",
         f"last seen:   {row[4]} ago",
     ]

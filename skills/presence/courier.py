@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
@@ -82,10 +82,7 @@ class Courier:
 
     def flush(self) -> Deferred[Any]:
         """@return: Deferred that fires when everything is out, or after L{FLUSH} seconds."""
-        waiting = [_follow(each) for each in self._under_way]
-        everything: Deferred[Any] = DeferredList(waiting, consumeErrors=True)
-        everything.addTimeout(FLUSH, self._reactor)
-        return everything.addErrback(lambda _: None)
+        return all_over(self._under_way, FLUSH, self._reactor)
 
     # -- how it goes ---------------------------------------------------------------------------
 
@@ -137,6 +134,14 @@ class Courier:
         self._datagrams[peer] -= 1
         if self._datagrams[peer] <= 0:
             del self._datagrams[peer]
+
+
+def all_over(works: Iterable[Deferred[Any]], patience: float, reactor: Any) -> Deferred[Any]:
+    """@return: Deferred that fires when all of C{works} are over, or that many seconds are."""
+    waiting = [_follow(work) for work in works]
+    everything: Deferred[Any] = DeferredList(waiting, consumeErrors=True)
+    everything.addTimeout(patience, reactor)
+    return everything.addErrback(lambda _: None)
 
 
 def _follow(work: Deferred[Any]) -> Deferred[None]:
