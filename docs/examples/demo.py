@@ -1,141 +1,35 @@
-"""Two agents meet: run by `make demo`, it needs nothing but this checkout.
+"""Agents meet: run by `make demo`, it needs nothing but this checkout.
 
 It starts a rendezvous and two daemons as processes of their own on loopback, in a temporary home,
-and drives them through `pilotctl` as an agent would.  Every line it prints is a real result.
+and drives them through `pilotctl` as agents would; then three more, who tell each other who is
+there and what they know.  Every line it prints is a real result.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-BIN = Path(sys.executable).parent
+from demo_skills import SKILLS, WITH_GPU, gather, gossip, loss, presence
+from demo_tools import (
+    BIN,
+    Agent,
+    StepFailed,
+    clean_environment,
+    finished,
+    free_ports,
+    reachable,
+    running,
+    say,
+    until,
+)
+
 BENCH_MEGABYTES = 64
-
-
-class StepFailed(Exception):
-    """A step did not do what it promised."""
-
-
-class Agent:
-    """One daemon with a home of its own, and the command line that talks to it."""
-
-    def __init__(self, name: str, root: Path, registry: str, beacon: str) -> None:
-        self.name = name
-        self.home = root / name
-        self.home.mkdir()
-        self.socket = self.home / "pilot.sock"
-        self.environment = {
-            **clean_environment(),
-            "PILOT_HOME": str(self.home),
-            "PILOT_SOCKET": str(self.socket),
-            "PILOT_REGISTRY": registry,
-            "PILOT_BEACON": beacon,
-        }
-
-    def daemon(self) -> list[str]:
-        """The command that runs this agent's daemon in the foreground."""
-        return [
-            str(BIN / "pilot-daemon"),
-            "--hostname",
-            self.name,
-            "--listen",
-            "127.0.0.1:0",
-            "--email",
-            f"{self.name}@example.org",
-        ]
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start a pilotctl command and let it run."""
-        return subprocess.Popen(
-            [str(BIN / "pilotctl"), "--json", *words],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def __call__(self, *words: str, fails: bool = False) -> dict[str, Any]:
-        """Run a pilotctl command and give its data (or its error, when it is meant to fail)."""
-        return finished(self.start(*words), fails=fails)
-
-
-def finished(process: subprocess.Popen[str], *, fails: bool = False) -> dict[str, Any]:
-    """Wait for a pilotctl command.  A command that ends otherwise than expected fails the step."""
-    out, err = process.communicate(timeout=60)
-    if fails:
-        if process.returncode == 0:
-            raise StepFailed(f"{process.args} should have been refused")
-        return dict(json.loads(err.splitlines()[-1]))
-    if process.returncode != 0:
-        raise StepFailed(f"{process.args}: {err.strip()}")
-    return dict(json.loads(out)["data"])
-
-
-def clean_environment() -> dict[str, str]:
-    """The caller's environment without its own Pilot settings."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PILOT_")}
-
-
-def free_ports(count: int, kind: socket.SocketKind) -> list[int]:
-    """Ports on loopback that nobody uses right now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket(socket.AF_INET, kind)) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
-@contextlib.contextmanager
-def running(
-    command: list[str], environment: dict[str, str], log: Path
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that lives as long as the block; its log is shown when the block fails."""
-    with log.open("a") as output:
-        process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
-        )
-    try:
-        yield process
-    except BaseException:
-        print(f"\n--- log of {' '.join(command[:2])}\n{log.read_text()[-3000:]}", file=sys.stderr)
-        raise
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def until(what: str, look: Any, patience: float = 15.0) -> Any:
-    """Look again and again until there is something to see."""
-    deadline = time.monotonic() + patience
-    while True:
-        with contextlib.suppress(StepFailed, OSError):
-            seen = look()
-            if seen:
-                return seen
-        if time.monotonic() > deadline:
-            raise StepFailed(f"{what}: nothing after {patience:.0f} s")
-        time.sleep(0.05)
-
-
-def say(step: str, result: str) -> None:
-    """One line of the story."""
-    print(f"  {step:<12} {result}", flush=True)
 
 
 def story(alice: Agent, bob: Agent) -> None:
@@ -232,50 +126,52 @@ def work(alice: Agent, bob: Agent) -> None:
     say("polo", f"before: {before}; after: {after}")
 
 
+def run(root: Path) -> None:
+    """The whole story, with everything that it starts below one directory."""
+    registry = f"127.0.0.1:{free_ports(1, socket.SOCK_STREAM)[0]}"
+    beacon = f"127.0.0.1:{free_ports(1, socket.SOCK_DGRAM)[0]}"
+    rendezvous = [
+        *(str(BIN / "twistd"), "--nodaemon", "--pidfile=", "pilot-rendezvous"),
+        *("--registry-addr", registry, "--beacon-addr", beacon),
+        *("--store", str(root / "rendezvous.sqlite")),
+    ]
+    names = ("alice", "bob", "carol", "dave", "erin")
+    agents = [Agent(name, root, registry, beacon) for name in names]
+    alice, bob, carol, dave, erin = agents
+    with contextlib.ExitStack() as stack:
+
+        def start(agent: Agent, *flags: str) -> subprocess.Popen[bytes]:
+            log = root / f"{agent.name}.log"
+            command = [*agent.daemon(), *flags]
+            return stack.enter_context(running(command, agent.environment, log))
+
+        print(f"A rendezvous on {registry} and two daemons, alice and bob, in {root}:")
+        stack.enter_context(running(rendezvous, clean_environment(), root / "rendezvous.log"))
+        until("the rendezvous", lambda: reachable(registry))
+        for agent in (alice, bob):
+            start(agent, *SKILLS)
+        story(alice, bob)
+
+        print("Three more, who trust whoever asks; all five host the skills presence and gossip:")
+        start(carol, *SKILLS, "--trust-auto-approve")
+        start(dave, *WITH_GPU, "--trust-auto-approve")
+        doomed = start(erin, *SKILLS, "--trust-auto-approve")
+        gather(agents)
+        presence(agents)
+        gossip(agents)
+        loss(agents, doomed.kill)
+
+
 def main() -> int:
     """@return: 0 when every step did what it promised."""
     with tempfile.TemporaryDirectory(prefix="pilot-demo-") as directory:
-        root = Path(directory)
-        registry = f"127.0.0.1:{free_ports(1, socket.SOCK_STREAM)[0]}"
-        beacon = f"127.0.0.1:{free_ports(1, socket.SOCK_DGRAM)[0]}"
-        rendezvous = [
-            str(BIN / "twistd"),
-            "--nodaemon",
-            "--pidfile=",
-            "pilot-rendezvous",
-            "--registry-addr",
-            registry,
-            "--beacon-addr",
-            beacon,
-            "--store",
-            str(root / "rendezvous.sqlite"),
-        ]
-        alice = Agent("alice", root, registry, beacon)
-        bob = Agent("bob", root, registry, beacon)
-        print(f"A rendezvous on {registry} and two daemons, alice and bob, in {root}:")
         try:
-            with contextlib.ExitStack() as stack:
-                stack.enter_context(
-                    running(rendezvous, clean_environment(), root / "rendezvous.log")
-                )
-                until("the rendezvous", lambda: reachable(registry))
-                for agent in (alice, bob):
-                    stack.enter_context(
-                        running(agent.daemon(), agent.environment, root / f"{agent.name}.log")
-                    )
-                story(alice, bob)
+            run(Path(directory))
         except StepFailed as error:
             print(f"demo failed: {error}", file=sys.stderr)
             return 1
     print("Everything stopped.  Your turn: see README.md, section A first session.")
     return 0
-
-
-def reachable(address: str) -> bool:
-    """Whether somebody accepts connections there."""
-    host, _, port = address.rpartition(":")
-    socket.create_connection((host, int(port)), timeout=1).close()
-    return True
 
 
 if __name__ == "__main__":

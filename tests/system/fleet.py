@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-_DEMO = Path(__file__).parents[2] / "docs" / "examples" / "demo.py"
+_EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
 
 def load_demo() -> Any:
     """The demo's own way of running agents; what it shows to people also drives the tests."""
-    spec = importlib.util.spec_from_file_location("pilot_demo", _DEMO)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(_EXAMPLES))
+    try:
+        return importlib.import_module("demo")
+    finally:
+        sys.path.remove(str(_EXAMPLES))
 
 
 demo = load_demo()

@@ -34,6 +34,12 @@ def test_the_demo_tells_its_story(monkeypatch: pytest.MonkeyPatch, capsys: Any) 
     steps = "register find handshake approve ping send message file event task polo bench tunnel"
     for step in steps.split():
         assert f"  {step} " in told
+    _, _, rest = told.partition("Three more")
+    steps = "trust presence busy join set get equal kill offline explain"
+    for step in steps.split():
+        assert f"  {step} " in rest
+    assert "dave: it is busy: rendering" in told
+    assert "erin online -> offline" in told
 
 
 def test_a_rendezvous_killed_in_the_middle_forgets_nothing(net: Fleet) -> None:
