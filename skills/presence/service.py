@@ -116,6 +116,7 @@ class PresenceService(Service):
         self._datagrams = SourcePaces(*DATAGRAMS)
         self._messages = SourcePaces(*MESSAGES)
         self._stops: list[Callable[[], None]] = []
+        self._wanted = False
         self._heard = monotonic()
 
     # -- a life --------------------------------------------------------------------------------
@@ -146,9 +147,10 @@ class PresenceService(Service):
 
     async def begin(self) -> None:
         """Take part, as chosen."""
+        self._wanted = True
         self._identity = identity = await self.surroundings.identity()
-        if self.engine is not None:
-            return
+        if self.engine is not None or not self._wanted:
+            return  # somebody else was faster, or thought better of it
         restored = self.storage.directory() if self.choices.serve else None
         core = PresenceCore(
             Address(0, self.node.address.node).node,
@@ -175,6 +177,7 @@ class PresenceService(Service):
     async def end(self) -> None:
         """Take part no more; others are told."""
         engine, self.engine = self.engine, None
+        self._wanted = False
         self.surroundings.stop()
         if engine is None:
             return

@@ -48,6 +48,9 @@ class Storage:
         self._next: dict[str, bytes] = {}
         self._turns: dict[str, int] = {}
         self._lock = threading.Lock()
+        for name in (INCARNATION, DIRECTORY, CHOICES, INTENTS):
+            for torn in home.glob(f".{name}.*"):  # we were killed while we wrote it
+                torn.unlink(missing_ok=True)
 
     # -- reading -------------------------------------------------------------------------------
 

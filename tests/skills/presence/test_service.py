@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from pilot.errors import InvalidArgument, PilotError
 from skills.presence.courier import PORT
@@ -229,6 +230,29 @@ def test_stopped_is_stopped_until_started(village: Village) -> None:
     assert village.presence["bob"].statistics()["taking_part"] is False
     assert village.call("bob", "start")["status"] == "online"
     village.until(lambda: village.status("alice", "bob") == "online")
+
+
+def test_stopping_wins_over_a_start_under_way(village: Village) -> None:
+    service = village.open("alice")
+    village.call("alice", "stop")
+    waiting: Deferred[dict[str, Any]] = Deferred()
+    service.node = service.surroundings._node = SlowNode(service.node, waiting)
+    starting = Deferred.fromCoroutine(service.begin())
+    village.call("alice", "stop")
+    waiting.callback({})
+    village.wait(starting)
+    assert service.engine is None
+
+
+class SlowNode:
+    """A node whose info takes a while."""
+
+    def __init__(self, node: Any, waiting: Deferred[dict[str, Any]]) -> None:
+        self._node = node
+        self.info = lambda: waiting
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._node, name)
 
 
 def test_swarms_are_tags(village: Village) -> None:

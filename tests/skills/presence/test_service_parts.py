@@ -383,6 +383,14 @@ def test_only_the_newest_of_a_file_waits(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["directory"]
 
 
+def test_what_a_kill_left_behind_is_swept_away(tmp_path: Path) -> None:
+    (tmp_path / "directory").write_bytes(b"old and whole")
+    (tmp_path / ".directory.0badf00d").write_bytes(b"ol")
+    storage = Storage(tmp_path, execute)
+    assert storage.directory() == b"old and whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["directory"]
+
+
 def test_what_cannot_be_written_is_said_and_tried_again(tmp_path: Path) -> None:
     home = tmp_path / "home"
     storage = Storage(home, execute)
