@@ -161,6 +161,9 @@ COMMANDS: tuple[Command, ...] = (
             "[--no-tasksubmit]",
             "[--trust-auto-approve]",
             "[--skill <name>...]",
+            "[--manhole <addr>]",
+            "[--manhole-keys <path>]",
+            "[--metrics-port <addr>]",
             "[--foreground]",
         ),
         "node_id, address, pid, socket, hostname, log_file",
@@ -181,6 +184,13 @@ COMMANDS: tuple[Command, ...] = (
         "running (bool), responsive (bool), pid, pid_file, socket, node_id, address, hostname, "
         "uptime_secs, peers, connections",
         "say whether the daemon runs; with --check by the exit status alone",
+    ),
+    Command(
+        "manhole",
+        "pilot.ctl.manhole:manhole",
+        ("[code]", "[--key <path>]"),
+        "host, port, fingerprint, command",
+        "open a Python prompt in the running daemon over SSH, or run one line of code there",
     ),
     # The node.
     Command(

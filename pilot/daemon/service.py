@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
@@ -28,12 +28,16 @@ from pilot.node.service import NodeService
 from pilot.node.settings import NodeSettings
 from pilot.services.dataexchange import DataExchangeFactory
 from pilot.services.echo import EchoFactory
+from pilot.services.eventbroker import Broker
 from pilot.services.eventstream import EventStreamFactory
 from pilot.services.mailbox import Mailbox
 from pilot.services.mailstore import MailLimits
 from pilot.services.tasksubmit import TaskSubmitService
 from pilot.services.workers import Workers
 from pilot.skills import Chosen, SkillHost, choose, find_skills
+
+if TYPE_CHECKING:
+    from pilot.daemon.manhole import ManholeService
 
 log = Logger()
 
@@ -63,6 +67,7 @@ class DaemonService(MultiService):
         self._reactor = reactor
         self._loopback = loopback or LoopbackRendezvous(reactor)
         self.skills: SkillHost | None = None
+        self._broker: Broker | None = None
         self._nodes: NodeService | None = None
         self._lock: LockFile | None = None
         self._watching = LoopingCall(self._watch_loopback)
@@ -87,8 +92,9 @@ class DaemonService(MultiService):
                 f"another daemon answers on the control socket {settings.socket}",
                 hint="stop it first, or give this one a socket of its own with PILOT_SOCKET",
             )
-        # A mistake in a skill's name is told before anything is open.
+        # A mistake in a skill's name, or in an operator's keys, is told before anything is open.
         chosen = choose(settings.skills, find_skills()) if settings.skills else []
+        manhole = self._manhole() if settings.manhole else None
         if settings.embedded:
             await self._loopback.ensure()
             registry, beacon = self._loopback.registry, self._loopback.beacon
@@ -119,6 +125,12 @@ class DaemonService(MultiService):
         tasks = await self._open_tasks(nodes.node, workers) if settings.task_submit else None
         if chosen:
             self._host(chosen, nodes.node)
+        if settings.metrics_port:
+            self._tell_metrics(nodes.node)
+        if manhole is not None:
+            manhole.look_into(nodes.node, self._broker, tasks, self.skills)
+            nodes.node.parts.report.sections["manhole"] = manhole.statistics
+            manhole.setServiceParent(self)
         server = IpcServer(
             nodes.node,
             self._reactor,
@@ -142,6 +154,7 @@ class DaemonService(MultiService):
             await node.listen(PORT_DATA_EXCHANGE, exchange)
         if settings.event_stream:
             events = EventStreamFactory(self._reactor, on_event=webhooks.emit)
+            self._broker = events.broker
             sections["event_stream"] = events.broker.statistics
             node.parts.taps.attach(events.broker)
             await node.listen(PORT_EVENT_STREAM, events)
@@ -161,6 +174,27 @@ class DaemonService(MultiService):
         self.skills = SkillHost(chosen, settings.home, reactor, sockets, node)
         node.parts.report.sections["skills"] = self.skills.report
         self.skills.setServiceParent(self)
+
+    def _tell_metrics(self, node: PilotNode) -> None:
+        from pilot.daemon.figures import figures
+        from pilot.daemon.metrics import MetricsService
+
+        address = self._settings.metrics_port
+        metrics = MetricsService(self._reactor, address, lambda: figures(node))
+        node.parts.report.sections["metrics"] = metrics.statistics
+        metrics.setServiceParent(self)
+
+    def _manhole(self) -> ManholeService:
+        from pilot.daemon.manhole import ManholeService
+
+        settings = self._settings
+        return ManholeService(
+            self._reactor,
+            settings.manhole,
+            settings.home,
+            settings.manhole_keys,
+            settings.log_level,
+        )
 
     def _node_id(self) -> int | None:
         return None if self._nodes is None else self._nodes.parts.registry.node_id

@@ -102,6 +102,24 @@ SETTINGS = (
         "Skill to run, NAME[:OPTION=VALUE...]; may be given more than once.",
         is_list=True,
     ),
+    Setting(
+        "manhole",
+        values.operators,
+        "",
+        "Open a Python prompt over SSH for operators, [HOST:]PORT (host: 127.0.0.1).",
+    ),
+    Setting(
+        "manhole-keys",
+        values.path,
+        "",
+        "Public keys that may enter it (default: authorized_keys in ~/.pilot, else in ~/.ssh).",
+    ),
+    Setting(
+        "metrics-port",
+        values.operators,
+        "",
+        "Tell metrics to Prometheus, [HOST:]PORT (host: 127.0.0.1).",
+    ),
 )
 
 
@@ -117,6 +135,9 @@ class DaemonSettings:
     @ivar endpoint: fixed public C{host:port} of the tunnel, or C{""}.
     @ivar keepalive: seconds; so are C{idle_timeout} and C{time_wait}.
     @ivar registry_fingerprint: 64 lower-case hex digits, or C{""}.
+    @ivar manhole: C{host:port} of the operators' prompt, or C{""}.
+    @ivar manhole_keys: file of the keys that may enter, or C{""} for the usual places.
+    @ivar metrics_port: C{host:port} of the metrics, or C{""}.
     @ivar skills: the given settings of each skill that is to run, by its name.
     """
 
@@ -153,6 +174,9 @@ class DaemonSettings:
     event_stream: bool
     task_submit: bool
     trust_auto_approve: bool
+    manhole: str
+    manhole_keys: str
+    metrics_port: str
     skills: Wanted
 
     @property

@@ -123,6 +123,18 @@ def listen(value: Any) -> str:
     return f"{host}:{port}"
 
 
+def operators(value: Any) -> str:
+    """C{port}, which means this machine only, or C{host:port}; port 0 lets the system pick."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    host, port = _split(text(value))
+    if not port:
+        host, port = "127.0.0.1", host
+    if not host or not _is_port(port):
+        raise InvalidArgument(f"{value!r} is not PORT or HOST:PORT")
+    return f"{host}:{port}"
+
+
 def path(value: Any) -> str:
     """A file's path, made absolute; C{~} is the home directory."""
     return os.path.abspath(os.path.expanduser(text(value)))

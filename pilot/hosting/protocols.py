@@ -18,26 +18,30 @@ log = Logger()
 
 @implementer(IProtocolFactory)
 class GuardedFactory:
-    """Builds a skill's protocols for the node."""
+    """
+    Builds a skill's protocols for the node.
+
+    @ivar inner: the skill's own factory.
+    """
 
     def __init__(self, factory: IProtocolFactory, guard: Guard) -> None:
-        self._factory = factory
+        self.inner = factory
         self._guard = guard
 
     def doStart(self) -> None:
         """A port was opened, or a dial has begun."""
-        self._factory.doStart()
+        self.inner.doStart()
 
     def doStop(self) -> None:
         """It is over."""
-        self._factory.doStop()
+        self.inner.doStop()
 
     def buildProtocol(self, addr: Any) -> GuardedProtocol | None:
         """@return: a guarded protocol; None when there is none, or making it failed."""
         if self._guard.closed:
             return None
         try:
-            protocol: IProtocol | None = self._factory.buildProtocol(addr)
+            protocol: IProtocol | None = self.inner.buildProtocol(addr)
         except Exception:
             log.failure("skill {skill} failed to build a protocol", skill=self._guard.name)
             return None
