@@ -9,11 +9,10 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from multiprocessing import get_context
-from typing import Any
+from collections.abc import Sequence
 
-from tests.simulation.swarm.table import FULL, NORMAL, QUICK, Job, Plan, Table
+from tests.simulation.swarm.measuring import measured
+from tests.simulation.swarm.table import FULL, NORMAL, QUICK
 from tests.simulation.swarm.tables import PLANS
 
 
@@ -40,46 +39,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-#: The number of a table and of a job in it.
-_Place = tuple[int, int]
-
-
-def _run(task: tuple[_Place, Job]) -> tuple[_Place, Any]:
-    place, job = task
-    return place, job.run()
-
-
-def tables(plans: Sequence[Plan], processes: int) -> Iterator[Table]:
-    """
-    Measure everything, long jobs first.
-
-    @return: each table, as soon as it is complete.
-    """
-    tasks = [
-        ((number, at), job) for number, plan in enumerate(plans) for at, job in enumerate(plan.jobs)
-    ]
-    tasks.sort(key=lambda task: -task[1].weight)
-    missing = [len(plan.jobs) for plan in plans]
-    results: dict[_Place, Any] = {}
-    with get_context("spawn").Pool(processes, maxtasksperchild=8) as pool:
-        for place, result in pool.imap_unordered(_run, tasks):
-            results[place] = result
-            number = place[0]
-            missing[number] -= 1
-            if sys.stderr.isatty():
-                print(f"{len(results)} of {len(tasks)} measured", end="\r", file=sys.stderr)
-            if not missing[number]:
-                plan = plans[number]
-                yield plan.judge([results[number, at] for at in range(len(plan.jobs))])
-
-
 def main(arguments: Sequence[str]) -> int:
     """@return: the exit status."""
     options = parse(arguments)
     plans = [PLANS[name](options.sizes, options.effort, options.seed) for name in options.cases]
     start = time.monotonic()
     missed: list[str] = []
-    for table in tables(plans, options.jobs):
+    for table in measured(plans, options.jobs):
         print(table, flush=True)
         missed += table.missed
     print(f"seed {options.seed}, {time.monotonic() - start:.0f} s on {options.jobs} processes")

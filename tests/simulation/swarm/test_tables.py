@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.simulation.swarm import __main__ as program
@@ -62,11 +65,30 @@ def test_percentiles_are_values_that_occurred() -> None:
     assert table.percentile(list(range(1, 101)), 0.99) == 99
 
 
-def test_the_program_prints_and_says_how_it_went(capsys: pytest.CaptureFixture[str]) -> None:
-    """The cheapest table, in a process of its own."""
-    assert program.main(["--cases", "seed", "--jobs", "1"]) == 0
-    told = capsys.readouterr().out
-    assert "| equal versions | 1.0% | 1.0 % | 100 |" in told
+def test_the_program_prints_and_says_how_it_went() -> None:
+    """The cheapest table, run as people run it."""
+    found = subprocess.run(
+        [sys.executable, "-m", "tests.simulation.swarm", "--cases", "seed", "--jobs", "1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "| equal versions | 1.0% | 1.0 % | 100 |" in found.stdout
+
+
+def test_missed_bars_are_named_again_at_the_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the exit status says that there are some."""
+    bad = table.Table("title", ("a", "b"), [("1", "2")], ["(x) far beyond"])
+    monkeypatch.setattr(program, "measured", lambda plans, processes: iter([bad]))
+    assert program.main(["--cases", "seed"]) == 1
+    assert capsys.readouterr().out.endswith("MISSED: (x) far beyond\n")
+
+
+def test_unknown_tables_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the names of those that exist."""
     with pytest.raises(SystemExit):
         program.main(["--cases", "nonsense"])
     assert "no such table: nonsense" in capsys.readouterr().err
