@@ -249,7 +249,7 @@ class Judge:
     # -- verdicts ------------------------------------------------------------------------------
 
     def _set_alarm(self, now: float, member: Member, suspicion: Suspicion) -> None:
-        when = suspicion.expiry(self._swarm.least())
+        when = self._swarm.expiry(suspicion)
         if self._wants_check(member, suspicion, when):
             when -= self.lead(member)
         when = max(when, now)
@@ -269,7 +269,7 @@ class Judge:
         suspicion = member.suspicion
         if suspicion is None:
             return
-        expiry = suspicion.expiry(self._swarm.least())
+        expiry = self._swarm.expiry(suspicion)
         if self._wants_check(member, suspicion, max(now, expiry)):
             if now >= expiry - self.lead(member):
                 suspicion.checked = CHECKING
@@ -286,8 +286,8 @@ class Judge:
 
     def _patience(self, suspicion: Suspicion) -> float:
         """Seconds a suspicion lasts while unusually many are missing."""
-        least = self._swarm.least()
-        return suspicion.expiry(least) - suspicion.since + HESITATION * least
+        swarm = self._swarm
+        return swarm.expiry(suspicion) - suspicion.since + HESITATION * swarm.least()
 
     def checked(self, now: float, member: Member, probed: float) -> None:
         """The last probe before the verdict failed as well."""

@@ -33,16 +33,27 @@ def shortest(members: int, period: float) -> float:
     return 4.0 * max(1.0, log10(max(members, 1))) * period
 
 
-def duration(confirmations: int, least: float) -> float:
+def witnesses(members: int) -> int:
+    """
+    @param members: how many take part, ourselves and the accused included.
+    @return: how many confirmations a suspicion waits for: in a swarm of two or three there are
+        fewer to be had.
+    """
+    return max(0, min(CONFIRMATIONS, members - 2))
+
+
+def duration(confirmations: int, least: float, wanted: int = CONFIRMATIONS) -> float:
     """
     @param confirmations: independent accusers besides the first.
     @param least: what L{shortest} says.
+    @param wanted: what L{witnesses} says.
     @return: seconds from L{LONGEST} times C{least} (none) down to C{least} (enough of them), on a
         logarithmic curve, so the first confirmation counts most.
     """
+    if confirmations >= wanted:
+        return least
     most = LONGEST * least
-    share = log(confirmations + 1) / log(CONFIRMATIONS + 1)
-    return max(least, most - (most - least) * share)
+    return most - (most - least) * log(confirmations + 1) / log(wanted + 1)
 
 
 def silent_since(probed: float, said: float, period: float, least: float) -> float:
@@ -91,6 +102,6 @@ class Suspicion:
         self.accusers.append(by)
         return True
 
-    def expiry(self, least: float) -> float:
+    def expiry(self, least: float, wanted: int = CONFIRMATIONS) -> float:
         """@return: when the suspicion becomes a verdict, seconds on our clock."""
-        return self.since + duration(len(self.accusers) - 1, least)
+        return self.since + duration(len(self.accusers) - 1, least, wanted)

@@ -15,7 +15,7 @@ from skills.presence.messages import MAX_DATAGRAM, Message, News
 from skills.presence.profiles import Profile
 from skills.presence.reach import Effect, Reach, Send
 from skills.presence.rumors import Rumors, carries, packed
-from skills.presence.suspicion import shortest
+from skills.presence.suspicion import Suspicion, shortest, witnesses
 
 ENVELOPE = 200
 """Bytes of a datagram that are not news, at most."""
@@ -77,6 +77,10 @@ class Swarm:
     def least(self) -> float:
         """@return: seconds of the shortest suspicion at our present size."""
         return shortest(self.members.live + 1, self.profile.period)
+
+    def expiry(self, suspicion: Suspicion) -> float:
+        """@return: when a suspicion becomes a verdict at our present size."""
+        return suspicion.expiry(self.least(), witnesses(self.members.live + 1))
 
     def holds(self, now: float, member: Member) -> bool:
         """@return: whether we must not accuse that member now."""

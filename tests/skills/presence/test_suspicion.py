@@ -14,6 +14,7 @@ from skills.presence.suspicion import (
     duration,
     shortest,
     silent_since,
+    witnesses,
 )
 
 
@@ -63,3 +64,12 @@ def test_an_accuser_counts_once_and_not_too_many_do() -> None:
     assert not suspicion.accuse(4)
     assert suspicion.accusers == [1, 2, 3]
     assert suspicion.expiry(8.0) == 8.0
+
+
+def test_a_small_swarm_waits_for_no_more_accusers_than_it_has() -> None:
+    """Three members leave one other witness, two leave none; six times as long would be idle."""
+    assert [witnesses(members) for members in (1, 2, 3, 4, 100)] == [0, 0, 1, 2, 2]
+    assert duration(0, 4.0, wanted=0) == 4.0
+    assert duration(0, 4.0, wanted=1) == 24.0
+    assert duration(1, 4.0, wanted=1) == duration(2, 4.0, wanted=2) == 4.0
+    assert 4.0 < duration(1, 4.0, wanted=2) < 24.0
