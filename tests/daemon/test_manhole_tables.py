@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pilot.daemon.logs import LevelGate, set_level
 from pilot.daemon.logtail import MAX_EVENT, LogTail
+from pilot.daemon.manhole_names import Skills
 from pilot.daemon.manhole_tables import MAX_CELL, MAX_ROWS, Absent, Table, View, counted
 
 ROWS = [{"name": "a", "count": 10, "on": True}, {"name": "", "count": 5, "on": False}]
@@ -80,3 +83,21 @@ def test_the_level_of_all_logs_is_set_at_once() -> None:
     assert first.endswith("DEBUG pilot.x: said") and len(second) == MAX_EVENT
     assert tail.last(1) == [second] and tail.last(0) == []
     set_level("info")
+
+
+def test_a_skill_is_its_running_service() -> None:
+    service = object()
+    runs = SimpleNamespace(service=service, error=None, state="running")
+    fails = SimpleNamespace(service=None, error="ValueError: no", state="failed")
+    report = SimpleNamespace(sections={})
+    node: Any = SimpleNamespace(parts=SimpleNamespace(report=report))
+    skills = Skills(node, SimpleNamespace(hosted={"runs": runs, "fails": fails}))
+    assert skills["runs"] is service and list(skills) == ["runs", "fails"] and len(skills) == 2
+    with pytest.raises(KeyError, match="no skill 'x'; there are: runs, fails"):
+        skills["x"]
+    with pytest.raises(LookupError, match="does not run: ValueError: no"):
+        skills["fails"]
+    rows = [{"name": "fails", "state": "failed", "failures": 2, "since": "", "error": "no"}]
+    report.sections["skills"] = lambda: rows
+    assert repr(skills).splitlines()[1].split() == ["fails", "failed", "2", "-", "no"]
+    assert repr(Skills(node, None)) != "" and list(Skills(node, None)) == []
