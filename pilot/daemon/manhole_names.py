@@ -136,7 +136,13 @@ class Skills:
         service = hosted.service
         if service is None:
             raise LookupError(f"the skill {name} does not run: {hosted.error or hosted.state}")
-        return service
+
+        def show() -> str:
+            facts = ({"name": key, "value": value} for key, value in hosted.report().items())
+            return repr(Table(facts, ("name", "value")))
+
+        about = inspect.getdoc(service) or f"The service of the skill {name}"
+        return View(service, show, about)
 
     def _hosted(self) -> Any:
         return getattr(self._host, "hosted", {})

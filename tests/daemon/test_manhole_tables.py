@@ -86,13 +86,16 @@ def test_the_level_of_all_logs_is_set_at_once() -> None:
 
 
 def test_a_skill_is_its_running_service() -> None:
-    service = object()
-    runs = SimpleNamespace(service=service, error=None, state="running")
+    service = SimpleNamespace(answer=42)
+    facts = {"name": "runs", "agents": 3}
+    runs = SimpleNamespace(service=service, error=None, state="running", report=lambda: facts)
     fails = SimpleNamespace(service=None, error="ValueError: no", state="failed")
     report = SimpleNamespace(sections={})
     node: Any = SimpleNamespace(parts=SimpleNamespace(report=report))
     skills = Skills(node, SimpleNamespace(hosted={"runs": runs, "fails": fails}))
-    assert skills["runs"] is service and list(skills) == ["runs", "fails"] and len(skills) == 2
+    assert skills["runs"].live is service and skills["runs"].answer == 42
+    assert repr(skills["runs"]) == "NAME    VALUE\nname    runs\nagents  3"
+    assert list(skills) == ["runs", "fails"] and len(skills) == 2
     with pytest.raises(KeyError, match="no skill 'x'; there are: runs, fails"):
         skills["x"]
     with pytest.raises(LookupError, match="does not run: ValueError: no"):
