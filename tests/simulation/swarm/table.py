@@ -1,7 +1,7 @@
 """What a table is made of: jobs that measure, and a judge that reads what they gave.
 
 A mean may lie beyond its figure by one round or 20 % of the time, and by twice its standard error
-on top, because few runs do not tell more.
+on top (more with a handful of runs), because few runs do not tell more.
 """
 
 from __future__ import annotations
@@ -71,7 +71,11 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def allowance(values: Sequence[float]) -> float:
-    """@return: twice the standard error of their mean."""
+    """
+    @return: twice the standard error of their mean, and more for a handful of values, which do not
+        tell how far they scatter (near the 95 % points of Student's t).
+    """
     if len(values) < 2 or math.inf in values:
         return 0.0
-    return 2 * statistics.stdev(values) / math.sqrt(len(values))
+    freedom = len(values) - 1
+    return (2.0 + 3.6 / freedom) * statistics.stdev(values) / math.sqrt(len(values))

@@ -130,7 +130,7 @@ def sparse_plan(sizes: Sequence[int], effort: int, seed: int) -> Plan:
 def spread_runs(size: int, carriage: str, effort: int) -> int:
     """@return: how many updates to measure."""
     return {
-        QUICK: {10: 60, 100: 4, 1_000: 0, 10_000: 0},
+        QUICK: {10: 60, 100: 10, 1_000: 0, 10_000: 0},
         NORMAL: {10: 300, 100: 40, 1_000: 4, 10_000: int(carriage == STREAM)},
         FULL: {10: 1_000, 100: 300, 1_000: 20, 10_000: 3},
     }[effort][size]
