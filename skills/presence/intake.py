@@ -83,6 +83,28 @@ class Intake:
 
     # -- verification --------------------------------------------------------------------------
 
+    def reconsider(self, now: float) -> None:
+        """The registry has told more of trusted peers: who could not be named before may be now.
+        A status that does not change is not sent again, so what was kept has to do."""
+        for stranger in self._shared.directory.strangers:
+            record, source = stranger.record, stranger.source
+            node = source if record.node is None else record.node
+            if self._is_outdated(node, record):
+                self._shared.directory.drop_stranger(source, record.hostname)
+            elif stranger.reason not in (UNVERIFIED, PENDING):
+                continue
+            elif self.naming.is_fact(node, record.hostname):
+                if node == source:
+                    self._offer(now, node, record, source)
+                else:
+                    self.passed_on(now, record, source)
+
+    def _is_outdated(self, node: int, record: StatusRecord) -> bool:
+        entry = self._shared.directory.get(node)
+        if entry is None or record.number is None:
+            return False
+        return entry.modern and record.number <= entry.number
+
     def _offer(self, now: float, node: int, record: StatusRecord, via: int) -> Entry | None:
         """The record is certainly that node's; is the name in it, too?"""
         if not self._is_news(node, record):

@@ -54,9 +54,13 @@ class Naming:
             if isinstance(node, int) and isinstance(hostname, str):
                 self._facts[node] = hostname
 
+    def is_fact(self, node: int, hostname: str) -> bool:
+        """@return: whether that node is a trusted peer of that name."""
+        return self._facts.get(node) == hostname
+
     def is_named(self, now: float, node: int, hostname: str) -> bool | None:
         """@return: whether that name is that node's, C{None}: it has to be asked."""
-        if self._facts.get(node) == hostname or not hostname:
+        if self.is_fact(node, hostname) or not hostname:
             return True  # who claims no name needs no proof beyond being itself
         known = self._known.get((node, hostname))
         if known is None or now >= known[1]:
