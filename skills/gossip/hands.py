@@ -47,7 +47,8 @@ class Hands:
     @ivar replica: it.
     @ivar storage: its files.
     @ivar watchers: who is told of events.
-    @ivar counts: messages C{sent}, and C{send_failures}.
+    @ivar counts: messages C{sent}, and C{send_failures}; C{sent_bytes} and C{received_bytes}, the
+        JSON of all messages, those that did not arrive included.
     @ivar over: whether it has stopped.
     """
 
@@ -62,7 +63,7 @@ class Hands:
         """Read the files, make the replica, and wake it when it wants."""
         self.name = name
         self.watchers = watchers
-        self.counts = {"sent": 0, "send_failures": 0}
+        self.counts = {"sent": 0, "send_failures": 0, "sent_bytes": 0, "received_bytes": 0}
         self.over = False
         self._around = surroundings
         self._timer: IDelayedCall | None = None
@@ -85,6 +86,11 @@ class Hands:
             restored=restored,
         )
         self.arm()
+
+    def heard(self, peer: int, document: dict[str, Any], size: int) -> None:
+        """A message of C{size} bytes has come."""
+        self.counts["received_bytes"] += size
+        self.turn(self.replica.on_message, peer, document, size)
 
     def tick(self) -> None:
         """To be called once a second."""
@@ -158,8 +164,9 @@ class Hands:
         # As text: an object would be sent with characters escaped, and a large one could come to
         # more than what is claimed at the other end.
         try:
-            text = _encode(effect.document).decode()
-            sending = self._around.node.send_message(Address(0, effect.peer), text)
+            data = _encode(effect.document)
+            self.counts["sent_bytes"] += len(data)
+            sending = self._around.node.send_message(Address(0, effect.peer), data.decode())
         except Exception:
             sending = failed_now()
         return sending.addCallbacks(

@@ -288,7 +288,7 @@ class Swarm:
 
     def heard(self, peer: int, document: dict[str, Any], size: int) -> None:
         """A message of a trusted peer."""
-        self._hands.turn(self._replica.on_message, peer, document, size)
+        self._hands.heard(peer, document, size)
 
     def members_changed(self, facts: Iterable[PeerFacts]) -> None:
         """These trusted peers carry the tag, or have spoken."""
