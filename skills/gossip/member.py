@@ -31,6 +31,7 @@ class Member:
     @ivar heard: last message from it.
     @ivar told: when it last confirmed a message of ours.
     @ivar undelivered: when a message to it last failed.
+    @ivar unreached: since when nothing could be delivered to it; C{None} while that is possible.
     @ivar failures: messages in a row that could not be delivered.
     @ivar silences: messages in a row that wanted an answer and got none.
     @ivar proven: when it last showed version 2.
@@ -75,6 +76,7 @@ class Member:
         "standing",
         "told",
         "undelivered",
+        "unreached",
         "version1",
     )
 
@@ -87,6 +89,7 @@ class Member:
         self.heard = NEVER
         self.told = NEVER
         self.undelivered = NEVER
+        self.unreached: float | None = None
         self.failures = 0
         self.silences = 0
         self.proven = NEVER

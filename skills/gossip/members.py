@@ -201,6 +201,8 @@ class Membership:
         if now - member.undelivered >= _OUTAGE:
             member.failures += 1
             member.undelivered = now
+            if member.unreached is None:
+                member.unreached = now
         if member.failures >= self._config.failures:
             self._fail(member, now, tell=True)
 

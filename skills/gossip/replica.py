@@ -168,6 +168,7 @@ class SwarmReplica:
         if member is not None:
             member.told = now
             member.failures = 0
+            member.unreached = None
         return []
 
     def send_failed(self, now: float, peer: int) -> list[Effect]:

@@ -15,6 +15,8 @@ from skills.gossip.rounds import Rounds
 SKEWED = 5.0
 #: A member that has not answered so many messages in a row is called silent.
 SILENT = 3
+#: A member that has not been heard for longer, seconds, is not called asymmetric.
+LATELY = 600.0
 
 
 def age(now: float, at: float) -> float | None:
@@ -136,7 +138,8 @@ def doctor(desk: Desk, now: float) -> dict[str, Any]:
             continue
         if member.skew is not None and abs(member.skew) > SKEWED:
             report["skewed"].append(node)
-        if member.failures and member.undelivered < member.heard:
+        unreached = member.unreached
+        if unreached is not None and unreached < member.heard and now - member.heard <= LATELY:
             report["asymmetric"].append(node)
         elif member.silences >= SILENT or member.standing is Standing.FAILED:
             report["silent"].append(node)
