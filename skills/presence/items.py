@@ -9,6 +9,7 @@ import json
 from typing import Any, Final, NamedTuple
 
 from skills.presence.errors import BadMessage
+from skills.presence.plain import is_plain
 
 MAX_RECORD: Final = 800
 """Bytes of a status record that is carried."""
@@ -155,8 +156,8 @@ def read_record(record: object) -> tuple[int, Number]:
     @return: whose record it is, and its number.
     @raise BadMessage: it does not say, or is over L{MAX_RECORD} bytes.
     """
-    if not isinstance(record, dict):
-        raise BadMessage("a status record is no object")
+    if not isinstance(record, dict) or not is_plain(record):
+        raise BadMessage("a status record is no object, or not every reader of JSON takes it")
     try:
         size = record_size(record)
     except (TypeError, ValueError, RecursionError):

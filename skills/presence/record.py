@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from skills.presence.errors import BadRecord
 from skills.presence.ordering import MAX_NUMBER, Number
+from skills.presence.plain import is_plain
 from skills.presence.status import STATUSES
 
 MAX_RECORD: Final = 1000
@@ -79,6 +80,8 @@ def parse(payload: bytes | str | dict[str, Any]) -> StatusRecord:
     @raise BadRecord: it is no record; whatever the payload, nothing else is raised.
     """
     document = payload if isinstance(payload, dict) else _load(payload)
+    if not is_plain(document):
+        raise BadRecord("the record holds what not every reader of JSON takes")
     hostname = _text(document, "hostname", MAX_HOSTNAME)
     status = document.get("status")
     if not isinstance(status, str) or status not in STATUSES:

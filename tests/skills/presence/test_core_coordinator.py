@@ -318,6 +318,25 @@ def test_fault_malformed_oversized_replayed_and_spoofed_records() -> None:
     assert all(agent["verified"] for agent in found)
 
 
+def test_fault_a_record_that_some_readers_refuse_costs_nobody_else() -> None:
+    world = fleet(4)
+    world.run(100)
+    hub = world.nodes[HUB]
+    known = world.nodes[4].presence
+    for extra in ("1e400", "NaN", "9" * 400, "[" * 130 + "]" * 130):
+        record = (
+            '{"hostname":"agent3","status":"busy","timestamp":"x","v":2,"node":3,'
+            f'"inc":1800000000,"seq":9,"new":{extra}}}'
+        )
+        hub.call("on_record", 3, record.encode())
+        news = f'{{"v":1,"k":"news","n":[1800000000,9],"news":[["r",{record},0]]}}'
+        hub.call("on_datagram", 3, news.encode())
+    world.nodes[5].call("set_intent", "away")
+    world.run(5)
+    assert hub.status("agent3") == "online"
+    assert known.get(world.now, "agent5")["status"] == "away"
+
+
 def test_fault_a_forged_number_does_not_shut_the_owner_out() -> None:
     world = fleet(4)
     world.run(100)

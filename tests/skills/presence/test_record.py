@@ -98,6 +98,8 @@ GOOD: dict[str, Any] = {"hostname": "a", "status": "online", "v": 2, "node": 1, 
         {"slots": 65536}, {"tags": "gpu"}, {"tags": ["GPU"]}, {"tags": ["a"] * 17},
         {"tags": [1]}, {"tags": [""]}, {"reason": "x" * 201}, {"reason": "\x00"},
         {"sig": "A"}, {"sig": 7}, {"sig": "AAAA"}, {"addr": ["x"]}, {"addr": "x" * 33},
+        {"new": float("nan")}, {"new": [float("inf")]}, {"new": 10**400},
+        {"new": {"a": -(10**400)}}, {"new": [[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]}, {"new": b"x"},
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(change: dict[str, Any]) -> None:
@@ -111,6 +113,9 @@ def test_what_cannot_be_is_refused(change: dict[str, Any]) -> None:
     [
         b"", b"{", b"[]", b"3", b"null", b"\xff", b"[" * 900, b"{" * 900, b"x" * 5000,
         b'{"hostname":"a","status":"online","v":2,"node":1,"inc":NaN,"seq":1}',
+        b'{"hostname":"a","status":"online","new":1e400}',
+        b'{"hostname":"a","status":"online","new":' + b"9" * 400 + b"}",
+        b'{"hostname":"a","status":"online","new":' + b"[" * 40 + b"]" * 40 + b"}",
         b'{"hostname":"' + b"a" * MAX_RECORD + b'","status":"online"}',
     ],
 )  # fmt: skip
