@@ -112,6 +112,8 @@ class Carrier:
     def _sent(self, engine: Engine, effect: Message, ok: bool) -> None:
         if not ok:
             engine.turn(engine.core.message_failed, effect.target)
+            if isinstance(effect.target, int):
+                engine.turn(engine.core.hint, effect.target)  # decides nothing: it is pinged now
 
     def _tell(self, change: Change) -> None:
         self._service.watchers.tell(change)
