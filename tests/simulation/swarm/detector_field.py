@@ -14,7 +14,7 @@ from typing import Any
 from skills.presence.detector import Detector
 from skills.presence.messages import encode
 from skills.presence.profiles import LAN, Profile
-from skills.presence.reach import GONE, Effect, Frozen, Reach, Send
+from skills.presence.reach import FRESH, GONE, SUSPECT, Effect, Frozen, Reach, Send
 from tests.simulation.swarm.links import DATAGRAM, LinkModel, Station, SwarmNetwork
 from tests.simulation.swarm.rng import RngTree
 from tests.simulation.swarm.scheduler import HeapScheduler
@@ -148,8 +148,12 @@ class DetectorField:
         """A node is no more."""
         self.network.detach(node_id)
         del self.nodes[node_id]
-        settled = self.settled(self.scheduler.now - 20 * self.profile.period)
-        death = Death(node_id, self.scheduler.now, set(settled))
+        witnesses = {  # who has not met it since its own start has nothing to notice
+            other
+            for other in self.settled(self.scheduler.now - 20 * self.profile.period)
+            if self.nodes[other].detector.reach(node_id) in (FRESH, SUSPECT)
+        }
+        death = Death(node_id, self.scheduler.now, witnesses)
         self.deaths[node_id] = death
         return death
 
