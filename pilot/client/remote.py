@@ -25,6 +25,7 @@ from pilot.errors import (
     ConnectionFailed,
     InvalidArgument,
     NotRunning,
+    PilotError,
     WireError,
 )
 from pilot.interfaces import IPilotNode
@@ -326,7 +327,7 @@ class RemoteNode:
         self._must_be_extended()
         encode_announcement(name, data)  # so that whoever calls hears what is wrong with it
         asked = self._node_request("announce", name=name, data=data, publish=publish)
-        asked.addErrback(lambda reason: log.failure("{name} not announced", reason, name=name))
+        asked.addErrback(_not_announced, name)
 
     # -- what the node is, knows and does ------------------------------------------------------
 
@@ -439,3 +440,11 @@ def _checked_port(encode: Callable[[], bytes], port: int) -> bytes:
         return encode()
     except WireError:
         raise InvalidArgument(f"invalid port {port}: expected 0 to 65535") from None
+
+
+def _not_announced(reason: Failure, name: str) -> None:
+    """Nobody waits for the outcome; that the daemon went away meanwhile is no mistake of ours."""
+    if reason.check(PilotError):
+        log.warn("{name} not announced: {error}", name=name, error=reason.getErrorMessage())
+    else:
+        log.failure("{name} not announced", reason, name=name)
