@@ -196,8 +196,6 @@ class PresenceCore(Inquiries):
         self._intake.naming.facts(facts)
         self._standing.candidates = [int(fact["node_id"]) for fact in facts]
         self._swarm.members(now, [fact["node_id"] for fact in facts if fact.get("member", True)])
-        if self._running:
-            self._intake.reconsider(now)
         return self._out(now)
 
     def on_datagram(self, now: float, peer: int, data: bytes | dict[str, Any]) -> list[Effect]:

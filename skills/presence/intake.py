@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from skills.presence.directory import Stranger
@@ -20,6 +21,9 @@ UNVERIFIED: Final = "its hostname does not lead back to who published it"
 PENDING: Final = "whether its hostname is its own is not known yet"
 UNSIGNED: Final = "told by another node, without a signature"
 FORGED: Final = "its signature is not that of its node"
+
+RECALLED: Final = 64
+"""Records that are looked at again at once."""
 
 
 class Intake:
@@ -83,21 +87,31 @@ class Intake:
 
     # -- verification --------------------------------------------------------------------------
 
-    def reconsider(self, now: float) -> None:
-        """The registry has told more of trusted peers: who could not be named before may be now.
-        A status that does not change is not sent again, so what was kept has to do."""
-        for stranger in self._shared.directory.strangers:
-            record, source = stranger.record, stranger.source
-            node = source if record.node is None else record.node
-            if self._is_outdated(node, record):
-                self._shared.directory.drop_stranger(source, record.hostname)
-            elif stranger.reason not in (UNVERIFIED, PENDING):
+    def recall(self, now: float, documents: Iterable[dict[str, Any]]) -> None:
+        """
+        The registry has told more of trusted peers: who could not be named before may be now.  A
+        status that does not change is not sent again, so what the swarm holds has to do.
+
+        @param documents: the records that the swarm holds of its members.
+        """
+        directory = self._shared.directory
+        for stranger in directory.strangers:
+            record = stranger.record
+            if record.node is not None and self._is_outdated(record.node, record):
+                directory.drop_stranger(stranger.source, record.hostname)
+        missing = []
+        for document in documents:
+            node, entry = document["node"], directory.get(document["node"])
+            known = entry is not None and entry.modern
+            if known and (document["inc"], document["seq"]) <= entry.number:  # type: ignore[union-attr]
                 continue
-            elif self.naming.is_fact(node, record.hostname):
-                if node == source:
-                    self._offer(now, node, record, source)
-                else:
-                    self.passed_on(now, record, source)
+            if document.get("sig") and self.naming.is_fact(node, document.get("hostname", "")):
+                missing.append(document)
+        if len(missing) > RECALLED:
+            missing = self._shared.rng.sample(missing, RECALLED)
+        for document in missing:
+            # Who brought it is not remembered, so its signature has to speak for it.
+            self.gossiped(now, document, self._shared.node_id)
 
     def _is_outdated(self, node: int, record: StatusRecord) -> bool:
         entry = self._shared.directory.get(node)

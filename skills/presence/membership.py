@@ -46,10 +46,12 @@ class Membership:
 
     # -- what comes in -------------------------------------------------------------------------
 
-    def members(self, now: float, nodes: Iterable[int]) -> None:
+    def members(self, now: float, nodes: list[int]) -> None:
         """These peers belong to our swarm."""
         if self.active:
             self._follow(now, self.detector.members_changed(now, nodes))
+            records = (self.detector.record(node) for node in nodes)
+            self._intake.recall(now, (record for record in records if record is not None))
 
     def datagram(self, now: float, peer: int, data: bytes | dict[str, Any]) -> None:
         """@raise BadMessage: it is none."""

@@ -179,35 +179,6 @@ def test_a_name_that_cannot_be_resolved_is_asked_for_with_the_next_record() -> N
     assert "does not lead back" in core.get(61.0, "bob")["reason"]
 
 
-def test_a_name_that_the_registry_tells_later_is_believed_then() -> None:
-    """Trust was young when the record came, and a status that does not change is not sent again."""
-    core = core_of()
-    core.start(0.0)
-    core.peers_changed(0.0, [{"node_id": 2, "hostname": ""}])
-    advance(core, 0.9)
-    record = {"hostname": "bob", "status": "online", "v": 2, "node": 2, "inc": 1, "seq": 1}
-    (verify,) = core.on_record(1.0, 2, record)
-    assert isinstance(verify, Verify)
-    core.verified(1.1, verify.token, False)
-    core.peers_changed(5.0, [{"node_id": 2, "hostname": "mallory"}])
-    assert core.get(5.0, "bob")["confidence"] == "unverified"
-    core.peers_changed(10.0, [{"node_id": 2, "hostname": "bob"}])
-    assert core.get(10.0, "bob")["verified"]
-    assert core.stats(10.0)["unverified"] == 0
-
-
-def test_what_another_node_told_of_it_before_is_forgotten() -> None:
-    core = core_of(config={"signed": True})
-    core.start(0.0)
-    record = {"hostname": "bob", "status": "online", "v": 2, "node": 2, "inc": 1, "seq": 1}
-    core.on_record(1.0, 3, record)  # unsigned, of another one
-    core.peers_changed(2.0, [{"node_id": 2, "hostname": "bob"}])
-    assert core.stats(2.0)["unverified"] == 1
-    core.on_record(3.0, 2, record)
-    core.peers_changed(4.0, [{"node_id": 2, "hostname": "bob"}])
-    assert core.get(4.0, "bob")["verified"] and core.stats(4.0)["unverified"] == 0
-
-
 def test_a_replayed_or_late_record_never_overrides() -> None:
     core = core_of()
     core.start(0.0)

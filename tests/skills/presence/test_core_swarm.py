@@ -38,6 +38,24 @@ def test_everybody_knows_everybody_within_seconds() -> None:
     assert shown["confidence"] in ("direct", "gossip") and shown["last_seen"] < 12
 
 
+def test_names_that_the_registry_tells_later_are_believed_then() -> None:
+    """Where trust is young it says no at first; a status that does not change is not sent again."""
+    world = World(3)
+    for node in range(1, 21):
+        world.add(node, profile=LAN)
+    facts = [{"node_id": node, "hostname": ""} for node in range(1, 21)]
+    world.named = lambda target: None  # type: ignore[method-assign]
+    for each in world.nodes.values():
+        each.call("peers_changed", facts)
+    world.run(30)
+    assert {each.presence.stats(world.now)["agents"] for each in world.nodes.values()} == {1}
+    world.trust()
+    world.run(2)
+    assert views(world, "agent3") == ["online"] * 19
+    world.trust()
+    assert world.nodes[1].presence.stats(world.now)["unverified"] == 0
+
+
 def test_a_change_of_status_is_seen_at_once() -> None:
     world = swarm(10, 1)
     world.run(20)
