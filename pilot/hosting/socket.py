@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -34,6 +35,9 @@ MAX_ANSWER = 8 << 20
 
 #: Clients of one skill at a time.
 MAX_CLIENTS = 64
+
+#: Seconds without a call or a feed after which a client makes room for another.
+IDLE = 10.0
 
 #: Events, and bytes of them, that wait for a slow reader; the next ones are dropped.
 MAX_WAITING, MAX_WAITING_BYTES = 1024, 1 << 20
@@ -71,6 +75,17 @@ class SkillSocket(Factory):
         """
         return {"clients": len(self.clients), **self.counters}
 
+    def has_room(self) -> bool:
+        """@return: whether one more client may come; the one that is idle for longest goes."""
+        if len(self.clients) < MAX_CLIENTS:
+            return True
+        longest = min(self.clients, key=lambda client: client.busy_at)
+        if self.reactor.seconds() - longest.busy_at < IDLE:
+            return False
+        self.clients.discard(longest)
+        longest.hang_up()
+        return True
+
     def interrupt(self) -> None:
         """The skill stops: whoever waits for it or follows a feed is told."""
         for client in list(self.clients):
@@ -83,7 +98,11 @@ class SkillSocket(Factory):
 
 
 class SkillConnection(LineReceiver):
-    """One client: its calls one after the other, or one feed."""
+    """
+    One client: its calls one after the other, or one feed.
+
+    @ivar busy_at: when it last had a call answered; infinity while it has a call or a feed.
+    """
 
     delimiter = b"\n"
     MAX_LENGTH = MAX_REQUEST
@@ -95,13 +114,17 @@ class SkillConnection(LineReceiver):
         self._feed: _Feed | None = None
         self._interrupted: PilotError | None = None
         self._closing = False
+        self._flow: _Flow | None = None
+        self.busy_at = 0.0
 
     def connectionMade(self) -> None:
         """Let it in, unless there are too many."""
-        if len(self._server.clients) >= MAX_CLIENTS:
+        if not self._server.has_room():
             self._refuse(PilotError("too many clients", hint="try again later"))
             return
+        self.busy_at = self._server.reactor.seconds()
         self._server.clients.add(self)
+        self._watch_flow()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """It hung up: what runs for it ends."""
@@ -129,6 +152,7 @@ class SkillConnection(LineReceiver):
             return
         # Until this one is answered, further lines wait in the socket.
         self.pauseProducing()
+        self.busy_at = inf
         self._call = Deferred.fromCoroutine(self._answer(request))
         self._call.addBoth(self._answered)
 
@@ -146,7 +170,7 @@ class SkillConnection(LineReceiver):
         """Close the connection, after what was said."""
         self._closing = True
         self._end_feed()
-        self.transport.loseConnection()
+        self._lose_connection()
 
     async def _answer(self, request: dict[str, Any]) -> None:
         counters = self._server.counters
@@ -190,19 +214,38 @@ class SkillConnection(LineReceiver):
         service = await self._server.hosted.ready()
         functions = ISkillCalls(service).feeds() if ISkillCalls.providedBy(service) else {}
         function = _known(functions, name, "feed")
+        self._ignore_flow()
         feed = self._feed = _Feed(self)
         try:
             end = function(arguments, feed.send)
         except BaseException:
             self._feed = None
             feed.stop()
+            self._watch_flow()
             raise
         feed.started(end)
 
     def _answered(self, _: object) -> None:
         self._call = None
-        if not self._closing:
+        if self._feed is None:
+            self.busy_at = self._server.reactor.seconds()
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Read the next request, once the answers before it have been taken."""
+        blocked = self._flow is not None and self._flow.blocked
+        if not (self._closing or blocked) and self._call is None:
             self.resumeProducing()
+
+    def _watch_flow(self) -> None:
+        self._flow = _Flow(self)
+        self.transport.registerProducer(self._flow, True)
+
+    def _ignore_flow(self) -> None:
+        """Something else produces from now on, or nothing: a connection waits for who does."""
+        if self._flow is not None:
+            self._flow = None
+            self.transport.unregisterProducer()
 
     def _end_feed(self) -> None:
         feed, self._feed = self._feed, None
@@ -220,6 +263,10 @@ class SkillConnection(LineReceiver):
     def _close_with(self, error: PilotError) -> None:
         self._closing = True
         self._write_error(error)
+        self._lose_connection()
+
+    def _lose_connection(self) -> None:
+        self._ignore_flow()
         self.transport.loseConnection()
 
     def _write_error(self, error: PilotError) -> None:
@@ -239,6 +286,27 @@ class SkillConnection(LineReceiver):
     def dropped(self) -> None:
         """An event was lost."""
         self._server.counters["dropped"] += 1
+
+
+@implementer(IPushProducer)
+class _Flow:
+    """Lets no requests be read while answers wait for their reader.  @ivar blocked: they do."""
+
+    def __init__(self, connection: SkillConnection) -> None:
+        self._connection = connection
+        self.blocked = False
+
+    def pauseProducing(self) -> None:
+        """The reader is slow."""
+        self.blocked = True
+
+    def resumeProducing(self) -> None:
+        """The reader has caught up."""
+        self.blocked = False
+        self._connection.go_on()
+
+    def stopProducing(self) -> None:
+        """The connection is gone, which it says itself too."""
 
 
 @implementer(IPushProducer)

@@ -109,6 +109,53 @@ class TestCalls:
         assert client.heard() == [{"result": 1}, {"result": {}}, {"result": {}}]
         assert client.transport.producerState == "producing"
 
+    def test_whoever_reads_no_answers_asks_no_more(self, stage: Stage) -> None:
+        asked: list[Any] = []
+
+        def much(arguments: dict[str, Any]) -> str:
+            asked.append(arguments)
+            producer: Any = client.transport.producer
+            producer.pauseProducing()  # as a transport with a full buffer does
+            return "x"
+
+        client = Client(stage)
+        stage.servant.table["much"] = much
+        client.protocol.dataReceived(b'{"call": "much"}\n' * 5)
+        assert len(asked) == 1 and client.transport.producerState == "paused"
+        for _ in range(4):
+            producer: Any = client.transport.producer
+            producer.resumeProducing()
+        assert len(asked) == 5
+        assert client.heard() == [{"result": "x"}] * 5
+
+    def test_a_feed_that_fails_leaves_the_connection_as_it_was(self, stage: Stage) -> None:
+        client = Client(stage)
+        before = client.transport.producer
+        assert client.ask({"feed": "fly"})["error"]["code"] == "not_found"
+        stage.servant.table["bad"] = lambda arguments: "x"
+        assert client.transport.producer is before
+        assert client.ask({"call": "echo"}) == {"result": {}}
+
+    def test_who_only_holds_on_makes_room(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(socket_module, "MAX_CLIENTS", 3)
+        watching, waiting, idle = Client(stage), Client(stage), Client(stage)
+        watching.say({"feed": "watch"})
+        stage.servant.table["later"] = lambda arguments: Deferred()
+        waiting.say({"call": "later"})
+        idle.protocol.dataReceived(b'{"call": "ech')  # and never the rest
+        refused = Client(stage)
+        assert refused.heard()[0]["error"]["message"] == "too many clients"
+        refused.leave()
+        stage.clock.advance(socket_module.IDLE)
+        assert Client(stage).ask({"call": "echo"}) == {"result": {}}
+        assert idle.transport.disconnecting
+        assert not watching.transport.disconnecting and not waiting.transport.disconnecting
+        idle.leave()
+        assert counters(stage)["clients"] == 3
+        waiting.leave()
+
     def test_our_errors_go_out_as_they_are(self, stage: Stage) -> None:
         def missing(arguments: dict[str, Any]) -> None:
             raise NotFound("no such swarm", hint="make one")
