@@ -112,14 +112,18 @@ def test_a_message_that_does_not_arrive_starts_a_look_and_no_more(
     engine: Any = service.engine
     hints: list[int] = []
     plain = engine.core.hint
-    monkeypatch.setattr(
-        engine.core, "hint", lambda now, node: hints.append(node) or plain(now, node)
-    )
+
+    def hint(now: float, node: int) -> Any:
+        hints.append(node)
+        return plain(now, node)
+
+    monkeypatch.setattr(engine.core, "hint", hint)
     monkeypatch.setattr(
         service.node, "send_message", lambda *args: fail(PilotError("connection reset"))
     )
     village.call("bob", "set", status="busy")
     village.until(lambda: hints)
-    assert hints[0] == village.houses["alice"].node.address.node
+    alice: Any = village.houses["alice"].node.address
+    assert hints[0] == alice.node
     village.run(5.0)
     assert village.status("bob", "alice") == "online"
