@@ -148,12 +148,14 @@ class Detector:
         """These, and no others, are ours to probe (ourselves left out)."""
         swarm = self._swarm
         wanted = {node for node in node_ids if node != swarm.node_id}
+        new = []
         for node in wanted.difference(self._ours):
             member = swarm.members.get(node) or swarm.members.add(node, True, now)
             if member is None:
                 continue
             member.ours = True
             member.next_knock = now
+            new.append(member)
         for node in set(self._ours).difference(wanted):
             member = swarm.members.get(node)
             if member is not None:
@@ -163,7 +165,7 @@ class Detector:
                 if was:
                     swarm.report(now, member, "removed", 0, [])
         self._ours = sorted(node for node in wanted if swarm.members.get(node) is not None)
-        self._outreach.members_changed(self._ours)
+        self._outreach.members_changed(now, self._ours, new)
         self._refresh_candidates()
         return swarm.take()
 

@@ -12,6 +12,8 @@ from skills.presence.swarm import Swarm
 FIRST_KNOCKS: Final = 8
 KNOCKS: Final = 2
 """Calls in each period to members that never answered; more in the very first."""
+GREETED: Final = 3
+"""New members that are called at once; more wait for the next period."""
 KNOCK_AGAIN: Final = 4.0
 KNOCK_LIMIT: Final = 512.0
 """Periods between two calls to the same member that never answered: at first, doubling each time,
@@ -35,10 +37,14 @@ class Outreach:
         self._knocks = FIRST_KNOCKS
         swarm.at(now + swarm.rng.random() * self._interval(), self._reconnect)
 
-    def members_changed(self, ours: list[int]) -> None:
-        """These are ours to call."""
+    def members_changed(self, now: float, ours: list[int], new: list[Member]) -> None:
+        """These are ours to call, and some of them are new: a few are called at once."""
         self._ours = ours
         self._unmet = True
+        if len(new) <= GREETED:
+            for member in new:
+                if member.state is None:
+                    self._prober.call(now, member)
 
     def _present(self) -> list[Member]:
         members = (self._swarm.members.get(node) for node in self._ours)

@@ -103,7 +103,7 @@ class Repair:
         for node, number, version in message.entries:
             listed.add(node)
             if node == swarm.node_id:
-                if number < swarm.number and version != self.own_version:
+                if number <= swarm.number and version != self.own_version:
                     news.extend(self._own_items(now))
                 continue
             member = swarm.members.get(node)

@@ -17,7 +17,12 @@ from skills.presence.choices import is_member
 log = Logger()
 
 PEERS_EVERY: Final = 8.0
-"""Seconds between two looks at the trusted peers: often enough for the node to keep them fresh."""
+"""Seconds between two looks at the trusted peers, at most: often enough for the node to keep them
+fresh."""
+PEERS_SOONEST: Final = 1.5
+"""...and at least.  With few of them a look costs nothing, and a new one is met at once."""
+PEERS_A_SECOND: Final = 50
+"""Trusted peers that may be looked at in a second, in between."""
 SELF_EVERY: Final = 25.0
 """Seconds between two looks at ourselves, which also prove that our network works."""
 
@@ -58,6 +63,7 @@ class Surroundings:
         self._reactor = reactor
         self._rng = rng
         self._names: list[str] = []
+        self._peers = 0
         self._on_peers = on_peers
         self._on_identity = on_identity
         self._on_proof = on_proof
@@ -76,9 +82,9 @@ class Surroundings:
         self.stop()
         self._running = True
         self._swarm_tags = swarm_tags
-        self._repeat("peers", PEERS_EVERY, self._look_at_peers)
-        self._repeat("self", SELF_EVERY, self._look_at_self)
-        self._repeat("network", period, self._look_for_proof)
+        self._repeat("peers", self._peers_pause, self._look_at_peers)
+        self._repeat("self", lambda: SELF_EVERY, self._look_at_self)
+        self._repeat("network", lambda: period, self._look_for_proof)
 
     def stop(self) -> None:
         """Look no more."""
@@ -98,7 +104,12 @@ class Surroundings:
         address = Address(0, self._node.address.node)
         return Identity(str(info.get("hostname") or ""), str(address), tags)
 
-    def _repeat(self, name: str, pause: float, look: Callable[[], Awaitable[None]]) -> None:
+    def _peers_pause(self) -> float:
+        return min(PEERS_EVERY, max(PEERS_SOONEST, self._peers / PEERS_A_SECOND))
+
+    def _repeat(
+        self, name: str, pause: Callable[[], float], look: Callable[[], Awaitable[None]]
+    ) -> None:
         async def once() -> None:
             try:
                 await look()
@@ -106,7 +117,7 @@ class Surroundings:
                 self.failures += 1
                 log.debug("presence: {what}: {error}", what=name, error=error.message)
 
-        self._timers[name] = self._reactor.callLater(pause, self._repeat, name, pause, look)
+        self._timers[name] = self._reactor.callLater(pause(), self._repeat, name, pause, look)
         Deferred.fromCoroutine(once()).addErrback(
             lambda failure: log.failure("presence could not look at its {what}", failure, what=name)
         )
@@ -114,6 +125,7 @@ class Surroundings:
     async def _look_at_peers(self) -> None:
         peers = await self._node.peers()
         if self._running:
+            self._peers = len(peers)
             self._names = [peer["hostname"] for peer in peers if peer["hostname"]]
             tags = self._swarm_tags
             self._on_peers([{**peer, "member": is_member(peer["tags"], tags)} for peer in peers])

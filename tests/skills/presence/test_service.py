@@ -41,6 +41,16 @@ def test_two_agents_see_each_other(village: Village) -> None:
     assert [agent["hostname"] for agent in found["agents"]] == ["bob"]
 
 
+def test_a_new_friend_is_seen_within_three_seconds(village: Village) -> None:
+    for name in ("alice", "carol"):
+        village.open(name, profile="wan")
+    village.run(20.0)
+    assert village.status("alice", "carol") == ""
+    village.world.introduce(village.houses["alice"].node, village.carol.node)
+    village.run(3.0)
+    assert village.status("alice", "carol") == village.status("carol", "alice") == "online"
+
+
 def test_what_an_agent_says_is_seen_at_once_and_reverts(village: Village) -> None:
     pair(village)
     own = village.call("bob", "set", status="busy", reason="indexing", duration=20.0)
