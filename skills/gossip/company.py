@@ -24,6 +24,10 @@ SPOKE_LIFE = 600.0
 #: A stranger's message has the trusted peers looked up again, at most so often, seconds.
 LOOK_PAUSE = 1.0
 
+#: Seconds between two looks that nobody has asked for, at most; and peers that may be looked at in
+#: a second.  With few of them every look is in time, so that a new one is met at once.
+LOOK_EVERY, LOOK_RATE = 5.0, 50
+
 
 class Company:
     """
@@ -48,6 +52,12 @@ class Company:
         """
         self._looked_at = self._around.now()
         return self._around.node.peers(fresh=fresh).addCallback(self._seen)
+
+    @property
+    def is_look_due(self) -> bool:
+        """Whether it is time to look by ourselves."""
+        pause = min(LOOK_EVERY, len(self.peers) / LOOK_RATE)
+        return self._around.now() - self._looked_at >= pause
 
     async def trusts(self, peer: int) -> bool:
         """@return: whether a peer is trusted; it may have become so this second."""

@@ -21,6 +21,8 @@ from skills.gossip.partners import RoundRobin, View, sample
 _TIDY = 60.0
 #: Members asked at once in a survey, and the pause before the next ones.
 _SURVEYED, _SURVEY_PAUSE = 8, 0.5
+#: Seconds within which somebody new is met by who has been waiting for company.
+_GREETING = 0.5
 #: Members believed offline that a large swarm keeps in mind, to heal a partition.
 _REMEMBERED = 64
 
@@ -33,6 +35,7 @@ class Rounds:
     """
 
     __slots__ = (
+        "_began",
         "_desk",
         "_elders",
         "_exchanges",
@@ -64,6 +67,7 @@ class Rounds:
         self._trusts = trusts
         self._turns = RoundRobin(rng)
         self.view: View | None = None
+        self._began = now
         # Random phases: replicas that start together do not act together.
         self.next = now + rng.random() * config.interval
         self.heal_at = now + rng.random() * config.heal
@@ -108,7 +112,15 @@ class Rounds:
             fact = members.facts[node]
             if fact.v2 is not True or before.get(node) is None:
                 elders.met(now, node)
+        if added and now - self._began >= desk.config.interval and self._is_lonely:
+            self.next = min(self.next, now + desk.rng.random() * _GREETING)
         self._turns.replace(self.pool, added if self.view is None else ())
+
+    @property
+    def _is_lonely(self) -> bool:
+        """Whether somebody new is to be met at once: we know few, or nobody has agreed with us.  A
+        large swarm would overwhelm who is new."""
+        return not self._desk.synced or len(self.pool) <= self._desk.config.fanout
 
     def admit(self, now: float, node: int) -> None:
         """A member has spoken, or fallen silent: what follows for the view."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, DeferredLock
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: Seconds between looks at the files, at the trusted peers, and at the own tags.
-TICK, LOOK, TAGS = 1.0, 5.0, 30.0
+#: Seconds between looks at the files and whether it is time for the trusted peers, and at the own
+#: tags.
+TICK, TAGS = 1.0, 30.0
 
 #: Seconds after a join at which the registry is asked anew: the others may join right now too.
 EAGER = (2.0, 6.0, 12.0, 20.0, 30.0)
@@ -99,7 +100,7 @@ class GossipService(Service):
             self._roster.save()
         self._unclaim = self._around.node.claim_messages(PREFIX, self._incoming)
         self._loop(TICK, self._tick)
-        self._loop(LOOK, self._look)
+        self._loop(TICK, self._look)
         self._loop(TAGS, self._keep_tags)
         if self.swarms:
             self._be_eager()
@@ -228,7 +229,8 @@ class GossipService(Service):
             swarm.tick()
 
     def _look(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._seen())
+        due = self._company.is_look_due
+        return Deferred.fromCoroutine(self._seen()) if due else succeed(None)
 
     async def _seen(self, *, fresh: bool = False) -> None:
         try:

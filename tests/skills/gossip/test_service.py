@@ -50,6 +50,33 @@ def test_news_travels_over_those_who_trust_both(net: Net) -> None:
     assert {row["node_id"] for row in two.kv.members() if row["trusted"]} == {1, 3}
 
 
+def test_a_new_friend_is_told_within_three_seconds(net: Net) -> None:
+    net.trust = set()
+    one, two = (net.shell(number, swarm="kv") for number in (1, 2))
+    net.done(one.kv.set("a", 1))
+    net.pass_time(20.0)
+    assert two.kv.document() == {}
+    net.trust.add(frozenset((1, 2)))
+    net.until(lambda: two.kv.document() == {"a": 1}, 3.0)
+
+
+def test_many_peers_are_looked_at_less_often(net: Net) -> None:
+    shell = net.shell(1, swarm="kv")
+    looks = []
+    ask = shell.node.peers
+    shell.node.peers = lambda **how: looks.append(how) or ask(**how)
+    net.pass_time(40.0)
+    looks.clear()
+    net.pass_time(10.0)
+    assert len(looks) in (9, 10)
+    for number in range(2, 252):
+        net.node(number)
+    net.pass_time(10.0)
+    looks.clear()
+    net.pass_time(20.0)
+    assert len(looks) in (3, 4)
+
+
 def test_a_join_keeps_the_other_tags_and_a_leave_takes_only_its_own(net: Net) -> None:
     shell = net.shell(1)
     shell.node.own_tags = ["gpu", "berlin"]
