@@ -18,7 +18,7 @@ def syns(swarm: Swarm, source: int) -> list[tuple[float, int]]:
     return [(at, t) for at, s, t, d in swarm.log if s == source and d["type"] == "gossip_syn"]
 
 
-def test_pauses_vary_by_a_fifth_and_nobody_marches_in_step():
+def test_pauses_vary_by_a_fifth_and_nobody_marches_in_step() -> None:
     swarm = Swarm(12)
     swarm.run(90.0)
     swarm.log.clear()
@@ -32,7 +32,7 @@ def test_pauses_vary_by_a_fifth_and_nobody_marches_in_step():
     assert first[-1] - first[0] > 1.0, "they do not begin together"
 
 
-def test_one_partner_while_quiet_and_three_while_there_is_news():
+def test_one_partner_while_quiet_and_three_while_there_is_news() -> None:
     swarm = Swarm(12, config=GossipConfig(push=False))
     swarm.run(90.0)
     swarm.log.clear()
@@ -46,7 +46,7 @@ def test_one_partner_while_quiet_and_three_while_there_is_news():
     assert len(syns(swarm, 1)) >= 3 * (len(rounds) - 1) > 0
 
 
-def test_a_partner_that_cannot_be_reached_is_replaced_at_once_and_twice_at_most():
+def test_a_partner_that_cannot_be_reached_is_replaced_at_once_and_twice_at_most() -> None:
     swarm = Swarm(12)
     swarm.run(90.0)
     swarm.cut = lambda source, target: source == 1
@@ -63,7 +63,7 @@ def test_a_partner_that_cannot_be_reached_is_replaced_at_once_and_twice_at_most(
     assert swarm[1].replica.get("k") == 1, "a dead partner holds no round up"
 
 
-def test_an_exchange_takes_eight_frames_and_the_next_goes_on_where_it_ended():
+def test_an_exchange_takes_eight_frames_and_the_next_goes_on_where_it_ended() -> None:
     swarm = Swarm(2)
     for number in range(160):
         swarm[1].set(f"k/{number}", "x" * 4000)  # 640 KB: 20 frames at least
@@ -83,7 +83,7 @@ def test_an_exchange_takes_eight_frames_and_the_next_goes_on_where_it_ended():
     assert len(frames) >= 3, "no single exchange could have carried it all"
 
 
-def test_nobodys_bulk_stands_before_anothers_few():
+def test_nobodys_bulk_stands_before_anothers_few() -> None:
     bulk = [Register.make(f"bulk/{n}", n, hlc_at(EPOCH + n), 1) for n in range(100)]
     few = [Register.make(f"few/{n}", n, hlc_at(EPOCH - n), 2) for n in range(3)]
     alive = Register.make("@3/presence", 1, hlc_at(EPOCH - 900), 3, FLAG_EPHEMERAL)
@@ -95,7 +95,7 @@ def test_nobodys_bulk_stands_before_anothers_few():
     assert len(order) == 104
 
 
-def test_a_difference_that_equal_sums_hide_is_found_by_the_complete_comparison():
+def test_a_difference_that_equal_sums_hide_is_found_by_the_complete_comparison() -> None:
     """As if somebody had found registers whose hashes add up to those of others."""
     swarm = Swarm(2, config=GossipConfig(full_comparison=60.0))
     swarm[1].set("k", 1)
@@ -111,7 +111,7 @@ def test_a_difference_that_equal_sums_hide_is_found_by_the_complete_comparison()
     assert swarm[1].replica.get("hidden") == 2
 
 
-def test_the_doctor_tells_apart_what_is_wrong_with_whom():
+def test_the_doctor_tells_apart_what_is_wrong_with_whom() -> None:
     swarm = Swarm(5)
     swarm[1].set("k", 1)
     swarm.run(60.0)
@@ -130,7 +130,7 @@ def test_the_doctor_tells_apart_what_is_wrong_with_whom():
     assert swarm[1].replica.doctor(swarm.now)["healthy"]
 
 
-def test_the_doctor_names_a_clock_that_the_swarm_cannot_put_right():
+def test_the_doctor_names_a_clock_that_the_swarm_cannot_put_right() -> None:
     """Of two nobody knows who is wrong; three others outvote a wrong clock."""
     swarm = Swarm(2)
     swarm[2].skew = 30.0
@@ -138,7 +138,7 @@ def test_the_doctor_names_a_clock_that_the_swarm_cannot_put_right():
     assert swarm[1].replica.doctor(swarm.now)["skewed"] == [2]
 
 
-def test_a_member_that_will_not_take_what_we_hold_diverges():
+def test_a_member_that_will_not_take_what_we_hold_diverges() -> None:
     small = GossipConfig(limits=Limits(keys=3))
     swarm = Swarm(2)
     swarm.add(config=small)
