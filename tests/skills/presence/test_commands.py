@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -231,3 +233,17 @@ def test_without_the_skill(capsys: Output, monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setenv("PILOT_SOCKET", str(tmp_path / "pilot.sock"))
     assert main(["presence", "list"]) == 1
     assert "twistd pilot-presence" in capsys.readouterr().err
+
+
+def test_looking_at_the_skill_and_its_commands_costs_little() -> None:
+    """Whoever types any other command does not wait for this one."""
+    code = """
+import sys
+import skills.presence.commands, skills.presence.command_self
+import skills.presence.command_look, skills.presence.command_watch
+assert not {"twisted", "zope", "automat", "cryptography"} & set(sys.modules)
+from twisted.plugins import pilot_skills_dropin
+assert pilot_skills_dropin.presence.options
+assert not {"automat", "cryptography", "skills.presence.service"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
