@@ -12,6 +12,9 @@ from skills.presence.messages import News
 from skills.presence.reach import Raised, Record
 from skills.presence.swarm import Swarm
 
+OTHERS_AHEAD = 2**25
+"""Seconds by which others may have started after us, and so believe more of us than we would."""
+
 
 class Hearsay:
     """
@@ -24,6 +27,9 @@ class Hearsay:
         self._swarm = swarm
         self._judge = judge
         self._told: Number = (0, -1)
+        self._claimed = 0
+        self._raise_at = float("-inf")
+        self._raising = False
         self.own_record: Status | None = None
         self.own_record_made = 0.0
 
@@ -43,6 +49,8 @@ class Hearsay:
         swarm, judge = self._swarm, self._judge
         if item.node == swarm.node_id:
             self._about_us(now, item, peer)
+        elif swarm.doubts(now, item.node, item.number, peer):
+            return
         elif isinstance(item, Suspect):
             judge.accused(now, item, peer)
         elif isinstance(item, Gone):
@@ -92,22 +100,27 @@ class Hearsay:
         if item.number[0] > swarm.incarnation or (
             isinstance(item, Left) and item.number[0] == swarm.incarnation
         ):
-            if item.number[0] >= MAX_NUMBER:
-                swarm.counters["claims_ignored"] += 1
+            if not swarm.may_believe(item.number[0], swarm.incarnation, OTHERS_AHEAD):
+                swarm.counters["claims_ignored"] += 1  # by everybody else as well
                 return
-            swarm.incarnation = item.number[0] + 1
-            swarm.effects.append(Raised(swarm.incarnation))
-            swarm.counters["raised"] += 1
+            if not self._outbid(now, item.number[0]):
+                return
         elif item.number[0] == swarm.incarnation and item.number[1] > swarm.sequence:
             if item.number[1] >= MAX_NUMBER - 2**32:
-                swarm.incarnation += 1
-                swarm.effects.append(Raised(swarm.incarnation))
+                if not self._outbid(now, item.number[0]):
+                    return
             else:
                 swarm.sequence = item.number[1] + 1
+                self._replace_record(now, item)
         elif not accused:
+            self._replace_record(now, item)
             return
         elif item.number == swarm.number:
             swarm.sequence += 1
+        self._answer(now, item, peer)
+
+    def _answer(self, now: float, item: Item, peer: int) -> None:
+        swarm = self._swarm
         answer = Fresh(swarm.node_id, swarm.number, 0.0)
         swarm.send(peer, News(swarm.number, (answer,)))
         if item.number >= self._told or self._told[0] != swarm.incarnation:
@@ -115,3 +128,35 @@ class Hearsay:
             swarm.health.worse()
             swarm.counters["refuted"] += 1
             swarm.tell(now, answer, 0)
+
+    def _replace_record(self, now: float, item: Item) -> None:
+        """A record of ours that we never made hides the true one: make one that is newer."""
+        own = self.own_record
+        if isinstance(item, Status) and own is not None and item.number > own.number:
+            self._outbid(now, self._swarm.incarnation - 1)
+
+    def _outbid(self, now: float, claimed: int) -> bool:
+        """
+        Take an incarnation above the one that is claimed, or the record of this one anew.  It is
+        stored, and the record signed, each time: so that is done once in a period, for all claims.
+
+        @return: whether it was done at once.
+        """
+        self._claimed = max(self._claimed, claimed)
+        if now >= self._raise_at:
+            self._raise(now)
+            return True
+        if not self._raising:
+            self._raising = True
+            self._swarm.at(self._raise_at, self._raise)
+        return False
+
+    def _raise(self, now: float) -> None:
+        swarm = self._swarm
+        self._raising = False
+        self._raise_at = now + swarm.profile.period
+        if self._claimed >= swarm.incarnation:
+            swarm.incarnation = self._claimed + 1
+            swarm.counters["raised"] += 1
+            swarm.tell(now, Fresh(swarm.node_id, swarm.number, 0.0), 0)
+        swarm.effects.append(Raised(swarm.incarnation))

@@ -63,7 +63,11 @@ class Judge:
         member.misses = member.knocks = 0
         if member.left:
             if number is None or number <= member.number:
-                return  # sent before its farewell, and overtaken by it
+                # Sent before its farewell, and overtaken by it; or the farewell is a lie, and the
+                # member has to know.
+                if number is not None and not member.left_heard:
+                    swarm.send(member.node, News(swarm.number, (swarm.farewell(member),)))
+                return
             if number[0] == member.number[0]:
                 if member.left_heard:
                     return

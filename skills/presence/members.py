@@ -44,6 +44,7 @@ class Member:
     @ivar misses: checks of ours that failed in a row.
     @ivar knocks: unanswered calls while it never answered; C{next_knock}: when to call again.
     @ivar excused: until when we do not accuse it.
+    @ivar doubted: who told a number of it last that was not believed, 0 for nobody.
     @ivar srtt: smoothed round trip, seconds, 0 before the first.
     @ivar record: its newest status record, with C{record_number}; C{record_heard}: it gave it to us
         itself.
@@ -52,6 +53,7 @@ class Member:
     __slots__ = (
         "alarm",
         "changed",
+        "doubted",
         "excused",
         "heard",
         "knocks",
@@ -93,6 +95,7 @@ class Member:
         self.record_number: Number = (0, 0)
         self.record_heard = False
         self.strangers: tuple[int, ...] = ()
+        self.doubted = 0
         self.token = 0
 
     @property
@@ -131,11 +134,12 @@ class Members:
     @ivar refused: members not taken in because the table was full.
     """
 
-    __slots__ = ("_by_node", "_most", "fresh", "refused", "sums", "suspect")
+    __slots__ = ("_by_node", "_most", "_spare", "fresh", "refused", "sums", "suspect")
 
     def __init__(self, most: int) -> None:
         self._by_node: dict[int, Member] = {}
         self._most = most
+        self._spare: dict[int, None] = {}  # whoever is neither ours nor live, and some others
         self.fresh = self.suspect = self.refused = 0
         self.sums = [0] * BUCKETS
 
@@ -160,18 +164,26 @@ class Members:
             self.refused += 1
             return None
         member = self._by_node[node] = Member(node, ours, now)
+        self._spare[node] = None
         return member
 
     def _make_room(self, ours: bool) -> bool:
-        for member in self:
-            if not member.ours and (ours or not member.live):
+        while self._spare:
+            node, _ = self._spare.popitem()
+            member = self._by_node[node]
+            if not member.ours and not member.live:
                 self.remove(member)
                 return True
-        return False
+        # Nobody is looked for in vain once for each of ten thousand that somebody invents.
+        spare = next((member for member in self if not member.ours), None) if ours else None
+        if spare is not None:
+            self.remove(spare)
+        return spare is not None
 
     def remove(self, member: Member) -> None:
         """Forget a member altogether."""
         self.move(member, None)
+        self._spare.pop(member.node, None)
         del self._by_node[member.node]
 
     def move(self, member: Member, state: str | None) -> None:
@@ -180,6 +192,8 @@ class Members:
         self.fresh += (state == FRESH) - (before == FRESH)
         self.suspect += (state == SUSPECT) - (before == SUSPECT)
         member.state = state
+        if not member.live:
+            self._spare[member.node] = None
         if state != SUSPECT:
             member.suspicion = None
         self.settle(member)

@@ -200,6 +200,8 @@ class Prober:
                     self._swarm.health.probed(True)
                     check.member.sample(now - check.started)
             elif peer in check.helpers:
+                if self._swarm.doubts(now, message.of, message.seen, peer):
+                    return
                 self._judge.vouched(now, check.member, message.seen, peer)
             else:
                 return
@@ -229,7 +231,8 @@ class Prober:
         member = check.member
         if not message.able:
             member.is_stranger_to(peer)
-        self._judge.learn(now, member, message.seen, message.age, peer)
+        if not self._swarm.doubts(now, member.node, message.seen, peer):
+            self._judge.learn(now, member, message.seen, message.age, peer)
         if member.said > check.started:
             self._close(check)  # it said something since: that is an answer
 

@@ -17,7 +17,7 @@ CARRIES: Final = 3
 """Times C{ceil(log10(N + 1))} that a rumor is carried along.  Fewer leave more members to be told
 by repair, more are wasted on members that know."""
 MOST: Final = 4_096
-"""Rumors held; beyond that the one carried most often is dropped."""
+"""Rumors held; beyond that the oldest is dropped."""
 
 
 def carries(members: int) -> int:
@@ -94,17 +94,20 @@ class Rumors:
         """This is news; what it makes obsolete is none any more."""
         if isinstance(item, Suspect):
             self._queue.pop((item.node, _LIFE), None)
-            self._accusers.setdefault(item.node, []).append(item.by)
+            accusers = self._accusers.setdefault(item.node, [])
+            if item.by not in accusers:
+                accusers.append(item.by)
         elif not isinstance(item, Status):
             self.drop(item.node)
-        if len(self._queue) >= self._most:
-            self._remove(max(self._queue, key=lambda each: self._queue[each].sent))
-            self.dropped += 1
         rumor = Rumor(item, now, source)
+        self._queue.pop(rumor.key, None)
+        if len(self._queue) >= self._most:
+            self._remove(next(iter(self._queue)))
+            self.dropped += 1
         self._queue[rumor.key] = rumor
-        if len(self.hot) >= self._most:
-            self.hot.pop(0)
         self.hot.append(rumor)
+        if len(self.hot) > 2 * self._most:  # some of them are news no more
+            self.hot = self.take_hot()
 
     def drop(self, node: int) -> None:
         """Nothing about that member's life is news any more."""

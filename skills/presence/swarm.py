@@ -24,6 +24,14 @@ ROOM = MAX_DATAGRAM - ENVELOPE
 PUSHES = 8
 """Datagrams with news that leave for one member at once; the rest is carried along."""
 
+EPOCH = 2**31
+"""An incarnation is the unix time of a start, or a little more.  One up to this is no surprise to
+anybody, however wrong its clock is."""
+AHEAD = 2**27
+"""Seconds by which an incarnation told by others may be beyond that, or beyond our own start."""
+CREEP = 2**18
+"""Seconds by which it may be beyond what is known of that member."""
+
 
 class Swarm:
     """
@@ -85,6 +93,30 @@ class Swarm:
     def holds(self, now: float, member: Member) -> bool:
         """@return: whether we must not accuse that member now."""
         return bool(self.frozen) or now < self.grace_until or now < member.excused
+
+    # -- what is too good to be true ---------------------------------------------------------
+
+    def may_believe(self, incarnation: int, known: int, slack: int = 0) -> bool:
+        """@return: whether an incarnation told by another may be one, with C{known} before it."""
+        return incarnation <= max(known + CREEP, max(self.incarnation, EPOCH) + AHEAD + slack)
+
+    def doubts(self, now: float, node: int, number: Number, peer: int) -> bool:
+        """
+        A number that cannot be outbid would keep a member out for ever.  One that is beyond all
+        reason is therefore taken only from itself, or if two members tell such a one.
+
+        @param peer: who tells it.
+        @return: whether to pass over what it says.
+        """
+        member = self.members.get(node)
+        if peer == node or self.may_believe(number[0], member.number[0] if member else 0):
+            return False
+        self.counters["doubted"] += 1
+        member = member or self.members.add(node, False, now)
+        if member is None:
+            return True
+        teller, member.doubted = member.doubted, peer
+        return teller in (0, peer)
 
     # -- what is due -------------------------------------------------------------------------
 

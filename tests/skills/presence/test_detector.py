@@ -30,6 +30,7 @@ from skills.presence.profiles import LAN
 from skills.presence.reach import FRESH, GONE, SUSPECT, Effect, Frozen, Raised, Reach, Record, Send
 
 ME = 1
+TOP = (MAX_NUMBER, MAX_NUMBER)
 
 
 class Bench:
@@ -96,6 +97,9 @@ class Bench:
             for effect in self.effects
             if isinstance(effect, Reach) and effect.node_id == node
         ]
+
+    def sent_raises(self) -> list[Effect]:
+        return [effect for effect in self.effects if isinstance(effect, Raised)]
 
     def sent(self, kind: type) -> list[tuple[int, Any]]:
         return [
@@ -266,7 +270,89 @@ def test_numbers_at_the_end_of_their_range_do_no_harm() -> None:
     bench.run(5)
 
 
+def test_incarnations_are_outbid_and_stored_once_in_a_period() -> None:
+    bench = Bench()
+    for claimed in range(100, 300):
+        bench.tell(3, Fresh(ME, (claimed, 3), 0.0))
+    assert bench.sent_raises() == [Raised(101)]
+    bench.run(LAN.period)
+    assert bench.sent_raises() == [Raised(101), Raised(300)]
+
+
+def test_a_record_of_ours_that_we_never_made_is_replaced() -> None:
+    bench = Bench()
+    number = (bench.detector.incarnation, bench.detector.next_sequence())
+    own = {"node": ME, "inc": number[0], "seq": number[1], "status": "online"}
+    bench.do(bench.detector.set_record(bench.now, own))
+    bench.tell(3, Status(ME, number, own, 0.0))
+    assert bench.sent_raises() == []
+    forged = (number[0], number[1] + 10**6)
+    bench.tell(3, Status(ME, forged, {**own, "seq": forged[1], "status": "busy"}, 0.0))
+    assert bench.sent_raises() == [Raised(number[0])]
+    assert bench.detector.next_sequence() > forged[1]
+
+
 # -- what others say -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        Left(4, TOP),
+        Gone(4, TOP, 3, 0.0, 0.0),
+        Fresh(4, TOP, 0.0),
+        Suspect(4, TOP, 3, 0.0, 0.0),
+        Status(4, TOP, {"node": 4, "inc": TOP[0], "seq": TOP[1]}, 0.0),
+    ],
+)
+def test_a_number_that_cannot_be_outbid_is_not_believed(lie: Item) -> None:
+    bench = Bench()
+    for _ in range(3):
+        bench.tell(3, lie)
+    bench.run(20)
+    assert bench.detector.reach(4) == FRESH and bench.reaches(4) == []
+    assert bench.detector.record(4) is None
+    assert bench.detector.statistics()["counters"]["doubted"] == 3
+    assert all(item.number != TOP for _, item in bench.told())
+
+
+def test_a_clock_that_is_far_ahead_shuts_nobody_out() -> None:
+    bench = Bench()
+    ahead = (2**34, 5)
+    bench.numbers[4] = ahead
+    bench.tell(4)
+    bench.tell(3, Fresh(4, (ahead[0] + 100, 0), 0.0))
+    assert bench.reaches(4)[-1] == (FRESH, "restarted")
+    bench.tell(3, Fresh(99, ahead, 0.0))
+    assert bench.detector.reach(99) is None
+    bench.tell(5, Fresh(99, ahead, 0.0))  # two say so
+    assert bench.detector.reach(99) == FRESH
+
+
+def test_a_member_hears_of_its_farewell_from_whom_it_talks_to() -> None:
+    bench = Bench()
+    inc, seq = bench.numbers[4]
+    bench.tell(3, Left(4, (inc + 7, 0)))
+    assert bench.detector.reach(4) == GONE
+    bench.tell(4)
+    assert (4, Left(4, (inc + 7, 0))) in bench.told()
+    bench.numbers[4] = (inc + 8, seq)
+    bench.tell(4)
+    assert bench.detector.reach(4) == FRESH
+
+
+def test_inventing_members_costs_their_inventor_only() -> None:
+    bench = Bench()
+    for at in range(100, 10_500, 60):
+        bench.tell(3, *(Fresh(node, (10, 1), 0.0) for node in range(at, at + 60)))
+        bench.run(0.1)
+    shown = bench.detector.statistics()
+    assert shown["members"] == LAN.most and shown["members_refused"] > 0
+    bench.do(bench.detector.members_changed(bench.now, [*bench.numbers, 20_000]))
+    bench.numbers[20_000] = (10, 1)
+    bench.tell(20_000)
+    assert bench.detector.reach(20_000) == FRESH
+    assert bench.detector.statistics()["members"] == LAN.most
 
 
 def test_an_accusation_with_an_old_number_is_refused() -> None:

@@ -50,13 +50,13 @@ def test_spans_grow_while_news_waits() -> None:
     assert aged(Left(7, (1, 2)), 5.0) == Left(7, (1, 2))
 
 
-def test_the_queue_is_bounded_and_the_stalest_goes() -> None:
+def test_the_queue_is_bounded_and_the_oldest_goes() -> None:
     rumors = Rumors(most=3)
     for node in (1, 2, 3):
         rumors.add(0.0, Left(node, (1, 1)), 0)
     rumors.carry(0.0, 50, 9)  # carries node 1 along
     rumors.add(0.0, Left(4, (1, 1)), 0)
-    assert len(rumors) == 3 and rumors.dropped == 1 and len(rumors.hot) <= 3
+    assert len(rumors) == 3 and rumors.dropped == 1 and len(rumors.hot) <= 6
     assert {item.node for item in rumors.carry(0.0, 800, 9)} == {2, 3, 4}
 
 
@@ -73,3 +73,12 @@ def test_items_are_packed_into_datagrams() -> None:
     loads = packed(items, 100)
     assert [len(load) for load in loads] == [2, 2, 2, 1]
     assert packed([(Left(1, (1, 1)), 500)], 100) == [(Left(1, (1, 1)),)]
+
+
+def test_what_waits_is_bounded_whatever_comes() -> None:
+    rumors = Rumors(most=10)
+    for sequence in range(1000):
+        rumors.add(0.0, Suspect(7, (1, sequence), 3, 1.0, 2.0), 3)
+        rumors.add(0.0, Fresh(sequence, (1, 1), 0.0), 3)
+    assert len(rumors) == 10 and len(rumors.hot) <= 20
+    assert len(rumors.take_hot()) == 10
