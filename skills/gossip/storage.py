@@ -27,7 +27,8 @@ from skills.gossip.restoring import Restored
 
 log = Logger()
 
-SNAPSHOT, JOURNAL, DAMAGED = "snapshot", "journal", "damaged"
+SNAPSHOT, JOURNAL = "snapshot", "journal"
+DAMAGED, DAMAGED_JOURNAL = "damaged", "damaged-journal"
 
 #: Records, and seconds with any, after which a new snapshot is written.
 SNAPSHOT_RECORDS, SNAPSHOT_AGE = 1000, 60.0
@@ -96,20 +97,31 @@ class SwarmStorage:
             data = path.read_bytes()
         except FileNotFoundError:
             return
+        except OSError as error:
+            self._set_aside(SNAPSHOT, DAMAGED, f"the snapshot: {error.strerror}")
+            return
         try:
             records = decode_snapshot(data)
         except BadMessage as error:
-            self.recovered.append(f"{error.message}; it is kept as {DAMAGED}")
-            os.replace(path, self.path / DAMAGED)
+            self._set_aside(SNAPSHOT, DAMAGED, error.message)
             return
         for record in records:
             restored.absorb(*record)
 
+    def _set_aside(self, name: str, kept: str, reason: str) -> None:
+        """
+        Keep a file that cannot be read, or makes no sense, under another name: it may be the only
+        copy of what is in it, and would be written over.
+        """
+        os.replace(self.path / name, self.path / kept)
+        self.recovered.append(f"{reason}; it is kept as {kept}")
+
     def _open_journal(self, restored: Restored) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._journal = os.open(self.path / JOURNAL, flags, 0o600)
-        with open(self._journal, "rb", closefd=False) as file:
-            data = file.read()
+        try:
+            self._journal, data = self._read_journal()
+        except OSError as error:
+            self._set_aside(JOURNAL, DAMAGED_JOURNAL, f"the journal: {error.strerror}")
+            self._journal, data = self._read_journal()
         records, good = recover(data)
         for record in records:
             restored.absorb(*record)
@@ -118,6 +130,16 @@ class SwarmStorage:
             os.ftruncate(self._journal, good)
         self._size = good
         self.records = len(records)
+
+    def _read_journal(self) -> tuple[int, bytes]:
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        journal = os.open(self.path / JOURNAL, flags, 0o600)
+        try:
+            with open(journal, "rb", closefd=False) as file:
+                return journal, file.read()
+        except BaseException:
+            os.close(journal)
+            raise
 
     # -- writing -------------------------------------------------------------------------------
 

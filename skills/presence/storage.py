@@ -11,6 +11,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,7 +51,8 @@ class Storage:
         self._lock = threading.Lock()
         for name in (INCARNATION, DIRECTORY, CHOICES, INTENTS):
             for torn in home.glob(f".{name}.*"):  # we were killed while we wrote it
-                torn.unlink(missing_ok=True)
+                with suppress(OSError):
+                    torn.unlink()
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -147,11 +149,14 @@ class Storage:
         except FileNotFoundError:
             return None
         except OSError as error:
-            self._failed(name, error)
+            # It may be the only copy of what is in it, and would be written over.
+            self._set_aside(name, error.strerror or str(error))
             return None
 
-    def _set_aside(self, name: str) -> None:
-        log.warn("{file} makes no sense; it is kept as {kept}", file=name, kept=name + DAMAGED)
+    def _set_aside(self, name: str, reason: str = "makes no sense") -> None:
+        log.warn(
+            "{file}: {reason}; it is kept as {kept}", file=name, reason=reason, kept=name + DAMAGED
+        )
         self.counters["damaged"] += 1
         try:
             os.replace(self._home / name, self._home / (name + DAMAGED))

@@ -17,7 +17,15 @@ import pytest
 from skills.gossip import storage
 from skills.gossip.journal import encode_record
 from skills.gossip.restoring import Restored
-from skills.gossip.storage import DAMAGED, JOURNAL, RETRY, SNAPSHOT, SNAPSHOT_AGE, SwarmStorage
+from skills.gossip.storage import (
+    DAMAGED,
+    DAMAGED_JOURNAL,
+    JOURNAL,
+    RETRY,
+    SNAPSHOT,
+    SNAPSHOT_AGE,
+    SwarmStorage,
+)
 from tests.skills.gossip.shells import Net, network
 
 TIME = "0190a1b2c3d40001"
@@ -113,6 +121,49 @@ def test_a_damaged_snapshot_is_set_aside(book: Book) -> None:
     assert values(book.reopen()) == {"key-2": 2}
     assert (book.path / DAMAGED).read_bytes() == bytes(data)
     assert DAMAGED in book.storage.recovered[0]
+
+
+@pytest.mark.parametrize("name", [SNAPSHOT, JOURNAL])
+def test_a_directory_in_place_of_a_file_is_set_aside(book: Book, name: str) -> None:
+    book.write(1)
+    if name == SNAPSHOT:
+        book.storage.snapshot(1.0)
+        book.write(2)
+    else:
+        book.storage.snapshot(1.0)
+    book.storage._release()
+    path = book.path / name
+    path.unlink()
+    path.mkdir()
+    (path / "inside").write_text("kept")
+    restored = book.reopen()
+    assert values(restored) == ({"key-2": 2} if name == SNAPSHOT else {"key-1": 1})
+    assert book.storage.error is None and "is kept as damaged" in book.storage.recovered[0]
+    kept = DAMAGED if name == SNAPSHOT else DAMAGED_JOURNAL
+    assert (book.path / kept / "inside").read_text() == "kept"
+    book.write(3)
+    assert "key-3" in values(book.reopen())
+
+
+def test_a_snapshot_that_cannot_be_read_now_is_not_written_over(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book.write(1)
+    book.storage.snapshot(1.0)
+    whole = (book.path / SNAPSHOT).read_bytes()
+    book.storage._release()
+
+    def fails(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", fails)
+        assert values(book.reopen()) == {}
+    book.storage.tick(RETRY)
+    book.write(2, RETRY)
+    book.storage.snapshot(RETRY)
+    assert (book.path / DAMAGED).read_bytes() == whole
+    assert values(book.reopen()) == {"key-2": 2}
 
 
 def test_a_snapshot_begins_the_journal_anew(book: Book) -> None:

@@ -391,6 +391,19 @@ def test_what_a_kill_left_behind_is_swept_away(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["directory"]
 
 
+def test_what_is_no_file_is_set_aside_and_kept(tmp_path: Path) -> None:
+    for name in ("incarnation", "directory", "intents.json", ".directory.0badf00d"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "inside").write_text("kept")
+    storage = Storage(tmp_path, execute)
+    assert storage.incarnation() == 0 and storage.directory() is None
+    assert storage.document("intents.json") is None
+    for name in ("incarnation", "directory", "intents.json"):
+        assert (tmp_path / (name + ".damaged") / "inside").read_text() == "kept"
+        storage.write(name, b"7")
+    assert storage.error is None and storage.incarnation() == 7
+
+
 def test_what_cannot_be_written_is_said_and_tried_again(tmp_path: Path) -> None:
     home = tmp_path / "home"
     storage = Storage(home, execute)
