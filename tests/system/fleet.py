@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,3 +87,11 @@ def fleet(root: Path) -> Iterator[Fleet]:
     """A fleet whose processes end with the block."""
     with contextlib.ExitStack() as stack:
         yield Fleet(root, stack)
+
+
+@contextlib.contextmanager
+def short_fleet() -> Iterator[Fleet]:
+    """A fleet with a rendezvous, in a directory whose name leaves room for the names of sockets."""
+    with tempfile.TemporaryDirectory(prefix="pilot-") as directory, fleet(Path(directory)) as net:
+        net.start_rendezvous()
+        yield net
