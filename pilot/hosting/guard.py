@@ -15,6 +15,10 @@ from pilot.errors import PilotError
 
 log = Logger()
 
+#: What code of a skill may raise without its host being the worse for it: one that calls
+#: C{sys.exit} ends itself only.
+RAISED = (Exception, SystemExit)
+
 
 class Guard:
     """
@@ -47,7 +51,7 @@ class Guard:
             return None
         try:
             result = function(*args, **kwargs)
-        except Exception:
+        except RAISED:
             self.fail(Failure())
             return None
         if iscoroutine(result):
@@ -62,7 +66,7 @@ class Guard:
         def watched(*args: Any, **kwargs: Any) -> Any:
             try:
                 result = function(*args, **kwargs)
-            except Exception:
+            except RAISED:
                 self.fail(Failure())
                 raise
             if iscoroutine(result):
@@ -98,7 +102,7 @@ class Guard:
             _, release = self._held.popitem()
             try:
                 result = release()
-            except Exception:
+            except RAISED:
                 self._complain(Failure())
                 continue
             if isinstance(result, Deferred):

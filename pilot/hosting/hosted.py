@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pilot.errors import PilotError
+from pilot.hosting.guard import RAISED
 from pilot.hosting.run import MisconfiguredSkill, SkillRun
 from pilot.hosting.socket import SkillSocket
 from pilot.iskill import ISkillReport
@@ -267,7 +268,7 @@ class HostedSkill:
         try:
             statistics = dict(service.statistics())
             size = len(dump(statistics))
-        except Exception as error:
+        except RAISED as error:
             log.failure("the statistics of skill {skill}", skill=self.name)
             return {"statistics_error": _reason(error)}
         if size > MAX_STATISTICS:

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides, implementer
 
-from pilot.hosting.guard import Guard
+from pilot.hosting.guard import RAISED, Guard
 from pilot.interfaces import ISegmentReceiver
 
 log = Logger()
@@ -42,7 +42,7 @@ class GuardedFactory:
             return None
         try:
             protocol: IProtocol | None = self.inner.buildProtocol(addr)
-        except Exception:
+        except RAISED:
             log.failure("skill {skill} failed to build a protocol", skill=self._guard.name)
             return None
         return GuardedProtocol(protocol, self._guard) if protocol else None
@@ -104,7 +104,7 @@ class GuardedProtocol:
     def _try(self, method: Callable[..., object], *args: Any) -> None:
         try:
             method(*args)
-        except Exception:
+        except RAISED:
             log.failure(
                 "skill {skill} failed in {protocol}; its connection is closed",
                 skill=self._guard.name,

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pilot.errors import TimedOut
-from pilot.hosting.guard import Guard
+from pilot.hosting.guard import RAISED, Guard
 from pilot.hosting.node import GuardedNode
 from pilot.hosting.reactor import GuardedReactor
 from pilot.hosting.settings import SkillSettings
@@ -103,7 +103,7 @@ class SkillRun:
                 if stopping is not None:
                     stopping.addTimeout(STOP_TIMEOUT, self._reactor)
                     await stopping
-            except Exception:
+            except RAISED:
                 log.failure("stopping skill {skill}", skill=self._skill.name)
         await self._guard.close()
 

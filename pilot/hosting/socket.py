@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pilot.errors import InvalidArgument, NotFound, PilotError, WireError
+from pilot.hosting.guard import RAISED
 from pilot.iskill import ISkillCalls
 from pilot.wire.jsontext import dump, load
 
@@ -192,7 +193,7 @@ class SkillConnection(LineReceiver):
             counters["failed"] += 1
             if not self._closing:
                 self._write_error(self._interrupted or PilotError("the call was cancelled"))
-        except Exception as error:
+        except RAISED as error:
             counters["failed"] += 1
             log.failure(
                 "skill {skill} failed in {kind} {name}",
@@ -253,7 +254,7 @@ class SkillConnection(LineReceiver):
             return
         try:
             feed.stop()
-        except Exception:
+        except RAISED:
             log.failure("skill {skill} failed to end a feed", skill=self._server.hosted.name)
 
     def _refuse(self, error: PilotError) -> None:

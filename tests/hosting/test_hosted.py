@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,26 @@ def test_a_callback_that_raises_fails_the_skill(
     assert stage.hosted.state == "running" and len(stage.skill.made) == 2
     assert stage.hosted.error is None and stage.hosted.failures == 1
     assert [each.type for each in nothing_left_behind] == [Mistake]
+    nothing_left_behind.clear()
+    stage.end()
+
+
+@pytest.mark.parametrize("kind", ["datagram", "event", "timer"])
+def test_a_skill_that_exits_ends_only_itself(
+    kind: str, tmp_path: Path, nothing_left_behind: list[Failure]
+) -> None:
+    def leave(servant: Servant) -> None:
+        servant.node.add_datagram_listener(lambda *args: sys.exit(1))
+        servant.node.watch_events("x", lambda *args: sys.exit(1))
+        servant.settings.reactor.callLater(1, sys.exit, 1)
+
+    stage = Stage(FakeSkill(leave), tmp_path)
+    stage.start()
+    if kind == "timer":
+        stage.clock.advance(1)
+    else:
+        stage.node.tell(kind, Address(0, 2), "x", b"")
+    assert stage.hosted.state == "failed" and stage.hosted.error == "SystemExit: 1"
     nothing_left_behind.clear()
     stage.end()
 
