@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from pilot.crypto.skillsignature import verify_skill
@@ -24,6 +26,7 @@ from skills.presence.effects import (
     Sign,
     Verify,
 )
+from skills.presence.pacing import Pace
 from skills.presence.storage import DIRECTORY
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ LOOKUPS: Final = 16
 """Names and keys asked for at once."""
 SIGN_WITHIN: Final = 2.0
 """Seconds that a caller waits for our own record to be signed."""
+LOOKUP_RATE: Final = 50.0
+"""Of these a second.  Whoever tells of many that nobody knows must not disturb the registry."""
 LOOKUPS_WAITING: Final = 1024
 """More of them; the next ones are not answered."""
 
@@ -54,7 +59,9 @@ class Carrier:
         self._searches: dict[int, Deferred[Any]] = {}
         self._signing: set[Deferred[Any]] = set()
         self._asking = 0
-        self._waiting: list[Verify | CheckSignature] = []
+        self._waiting: deque[Verify | CheckSignature] = deque()
+        self._pace = Pace(LOOKUP_RATE, 2 * LOOKUP_RATE)
+        self._turn: IDelayedCall | None = None
 
     def attend(self, engine: Engine) -> None:
         """Answers go to this engine from now on."""
@@ -64,6 +71,9 @@ class Carrier:
         """The engine is over."""
         self._engine = None
         self._waiting.clear()
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
         searches, self._searches = self._searches, {}
         for search in searches.values():
             search.errback(PilotError("presence was stopped in the middle of the search"))
@@ -142,12 +152,26 @@ class Carrier:
     # -- look-ups ------------------------------------------------------------------------------
 
     def _look_up(self, effect: Verify | CheckSignature) -> None:
-        if self._asking >= LOOKUPS:
-            if len(self._waiting) < LOOKUPS_WAITING:
-                self._waiting.append(effect)
-            else:
-                self.dropped += 1
+        if len(self._waiting) >= LOOKUPS_WAITING:
+            self.dropped += 1
             return
+        self._waiting.append(effect)
+        self._look_up_more()
+
+    def _look_up_more(self) -> None:
+        while self._waiting and self._asking < LOOKUPS and self._turn is None:
+            now = self._service.now()
+            if not self._pace.take(now):
+                pause = self._pace.wait(now) + 0.001
+                self._turn = self._service.reactor.callLater(pause, self._again)
+                return
+            self._ask(self._waiting.popleft())
+
+    def _again(self) -> None:
+        self._turn = None
+        self._look_up_more()
+
+    def _ask(self, effect: Verify | CheckSignature) -> None:
         self._asking += 1
         engine = self._engine
         question = self._names(effect) if isinstance(effect, Verify) else self._signs(effect)
@@ -157,8 +181,7 @@ class Carrier:
             self._asking -= 1
             if engine is not None:
                 engine.turn(engine.core.verified, effect.token, ok)
-            if self._waiting:
-                self._look_up(self._waiting.pop(0))
+            self._look_up_more()
 
         asking.addCallback(answered).addErrback(_complain)
 

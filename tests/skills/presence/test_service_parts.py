@@ -15,7 +15,13 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from pilot.address import Address, SocketAddress
-from pilot.errors import ConnectionRefused, InvalidArgument, PilotError, RegistryUnavailable
+from pilot.errors import (
+    ConnectionRefused,
+    InvalidArgument,
+    NotFound,
+    PilotError,
+    RegistryUnavailable,
+)
 from pilot.hosting.settings import SkillSettings
 from pilot.skills import find_skills
 from skills.presence import questions
@@ -622,6 +628,9 @@ def test_a_registry_in_trouble_is_no_verdict() -> None:
     class Service:
         node = Outside()
 
+        def now(self) -> float:
+            return 0.0
+
     carrier = Carrier(Service())  # type: ignore[arg-type]
     answers: list[Any] = []
 
@@ -641,3 +650,40 @@ def test_a_registry_in_trouble_is_no_verdict() -> None:
         node.resolve = lambda name, resolved=resolved: resolved
         carrier.carry(Verify(1, "x", 9))
     assert answers == [True, False, None]
+
+
+def test_invented_agents_do_not_disturb_the_registry() -> None:
+    from skills.presence.carrying import LOOKUP_RATE, LOOKUPS, LOOKUPS_WAITING, Carrier
+    from skills.presence.effects import CheckSignature
+
+    asked: list[int] = []
+    clock = Clock()
+
+    def unknown(node_id: int) -> Any:
+        asked.append(node_id)
+        return fail(NotFound("no such node"))
+
+    class Service:
+        node = Outside()
+        reactor = clock
+        now = staticmethod(clock.seconds)
+
+    class Engines:
+        core = type("Core", (), {"verified": None})
+
+        def turn(self, step: Any, token: int, ok: bool | None) -> None:
+            assert ok is None
+
+    node: Any = Service.node
+    node.public_key = unknown
+    carrier = Carrier(Service())  # type: ignore[arg-type]
+    carrier.attend(Engines())  # type: ignore[arg-type]
+    for token in range(5000):
+        carrier.carry(CheckSignature(token, token, b"", b""))
+    assert len(asked) == 2 * LOOKUP_RATE
+    assert carrier.dropped == 5000 - len(asked) - LOOKUPS_WAITING
+    for _ in range(10 * LOOKUPS):
+        clock.advance(0.1)
+    assert 3 * LOOKUP_RATE < len(asked) <= 2 * LOOKUP_RATE + LOOKUP_RATE * LOOKUPS + 1
+    carrier.forget()
+    assert clock.getDelayedCalls() == []
