@@ -108,7 +108,7 @@ class Answering:
     def got(self, given: Given) -> dict[str, Any]:
         """@return: one agent.  @raise UnknownAgent: nobody is called so."""
         core, now = self._service.active().core, self._service.now()
-        return {**shown(core.get(now, questions.host(given))), "stale_view": _stale(core, now)}
+        return {**shown(core.get(now, self._host(given))), "stale_view": _stale(core, now)}
 
     def listed(self, given: Given) -> tuple[Iterator[dict[str, Any]], dict[str, Any]]:
         """@return: the agents that are wanted, and what is said at their end."""
@@ -132,15 +132,19 @@ class Answering:
         self._service.active()
         return self._service.watchers.add(given, send)
 
+    def _host(self, given: Given) -> str | int:
+        host = questions.host(given)
+        return self._service.node.address.node if host == "self" else host
+
     def _history(self, given: Given) -> dict[str, Any]:
         core, now = self._service.active().core, self._service.now()
-        host = questions.host(given)
+        host = self._host(given)
         transitions = core.history(now, host)
         return {"hostname": core.get(now, host)["hostname"], "transitions": transitions}
 
     def _explain(self, given: Given) -> dict[str, Any]:
         core, now = self._service.active().core, self._service.now()
-        return {**shown(core.explain(now, questions.host(given))), "view": core.view(now)}
+        return {**shown(core.explain(now, self._host(given))), "view": core.view(now)}
 
     def _stats(self, given: Given) -> dict[str, Any]:
         return self._service.statistics()

@@ -105,7 +105,7 @@ class Answers:
         """@return: the same of a record whose author could not be verified."""
         record = stranger.record
         return {
-            "node": record.node,
+            "node": stranger.node,
             "hostname": record.hostname,
             "addr": record.address,
             "status": UNKNOWN,
@@ -149,8 +149,13 @@ class Answers:
     def explain(self, now: float, entry: Entry) -> dict[str, Any]:
         """@return: see L{skills.presence.core.PresenceCore.explain}."""
         trail: list[dict[str, Any]] = [
-            {"ago": round(now - at, 3), "what": what, "detail": detail}
-            for at, what, detail in entry.trail
+            {
+                "ago": round(now - step.at, 3),
+                "what": step.what,
+                "detail": step.detail,
+                "evidence": step.evidence,
+            }
+            for step in entry.trail
         ]
         last = {"direct": "it answered us", "heartbeat": "it published its record to us"}
         via = f"coordinator {entry.via}" if entry.via else "the swarm"
@@ -159,6 +164,7 @@ class Answers:
                 "ago": 0.0 if entry.own else round(max(0.0, now - self.heard(entry)), 3),
                 "what": "last sign of life",
                 "detail": "ourselves" if entry.own else last.get(entry.means, f"told by {via}"),
+                "evidence": {},
             }
         )
         trail.sort(key=lambda step: -step["ago"])

@@ -88,12 +88,13 @@ def explain(call: Call) -> Result:
     now = time.time()
     data["verdict"] = data.get("evidence")
     data["evidence"] = [{"at": _stamp(now - step["ago"]), **step} for step in trail]
-    lines = _lines(data)
+    lines = [*_lines(data), "because:"]
     if data["view"]["stale"]:
-        lines.append(f"doubt:       this node doubts its own view: {data['view']['cause']}")
+        lines.insert(-1, f"doubt:       this node doubts its own view: {data['view']['cause']}")
     for step in trail:
         ago = duration_text(round(step["ago"], 1))
-        lines.append(f"  {ago:>10} ago  {printable(step['what'])}: {printable(step['detail'])}")
+        detail = f": {printable(step['detail'])}" if step["detail"] else ""
+        lines.append(f"  {ago:>10} ago  {printable(step['what'])}{detail}")
     return Result(data, "\n".join(lines))
 
 
@@ -138,9 +139,14 @@ def _row(agent: dict[str, Any]) -> list[str]:
 def _lines(agent: dict[str, Any]) -> list[str]:
     row = [printable(cell) for cell in _row(agent)]
     since = agent["since"]
+    status = f"{row[1]}: {row[7]}" if row[7] != "-" else row[1]
+    kind = ""
+    if not agent.get("verified", True):
+        kind = "unverified, "
+        status = f"{row[1]}; it says {printable(agent['claim'])}"
     lines = [
-        f"agent:       {row[0]} ({agent['address'] or 'node'}, {agent['node_id']})",
-        f"status:      {row[1]}" + (f": {row[7]}" if row[7] != "-" else ""),
+        f"agent:       {row[0]} ({kind}{agent['address'] or 'node'}, {agent['node_id']})",
+        f"status:      {status}",
         f"confidence:  {row[5]}",
         f"last seen:   {row[4]} ago",
     ]

@@ -36,6 +36,11 @@ class Stranger(NamedTuple):
     at: float
     reason: str
 
+    @property
+    def node(self) -> int:
+        """The node that it claims to be about; a script names none, and means its own."""
+        return self.source if self.record.node is None else self.record.node
+
 
 class Removal(NamedTuple):
     """An agent that was forgotten.  @ivar number: of its last record: older news is no news."""
@@ -249,6 +254,21 @@ class Directory:
     def strangers(self) -> list[Stranger]:
         """Records whose author could not be verified, oldest first."""
         return list(self._strangers.values())
+
+    def strange(self, host: str | int) -> Stranger | None:
+        """
+        @param host: hostname, address or node number.
+        @return: the newest unverified record that claims to be of that agent; rather one that the
+            agent itself has published.
+        """
+        node = host if isinstance(host, int) else _as_node(host)
+        found = None
+        for stranger in reversed(self._strangers.values()):
+            if host == stranger.record.hostname or (node is not None and node == stranger.node):
+                if stranger.source == stranger.node:
+                    return stranger
+                found = found or stranger
+        return found
 
     def keep_stranger(self, stranger: Stranger) -> None:
         """Keep an unverified record: shown to who asks, never found."""

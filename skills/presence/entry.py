@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from skills.presence.flap import Flap
 from skills.presence.history import History
@@ -16,6 +16,15 @@ TRAIL: Final = 16
 """Steps kept of what led to the present verdict."""
 HEARTBEAT: Final = 2.5
 """Leases are this many heartbeats."""
+
+
+class Step(NamedTuple):
+    """Something that led to a verdict: when, and what."""
+
+    at: float
+    what: str
+    detail: str
+    evidence: dict[str, Any]
 
 
 class Entry(HasReach):
@@ -98,7 +107,7 @@ class Entry(HasReach):
         self.flap: Flap | None = None
         self.history: History | None = None
         self.evidence: dict[str, Any] | None = None
-        self.trail: tuple[tuple[float, str, str], ...] = ()
+        self.trail: tuple[Step, ...] = ()
 
     @property
     def flapping(self) -> bool:
@@ -121,8 +130,10 @@ class Entry(HasReach):
         """@return: the status that follows from claim and reachability."""
         return OFFLINE if self.reach == GONE else self.merged(now)
 
-    def note(self, now: float, what: str, detail: str = "") -> None:
-        """Remember a step that led to the present verdict."""
+    def note(
+        self, now: float, what: str, detail: str = "", evidence: dict[str, Any] | None = None
+    ) -> None:
+        """Remember a step that led to the present verdict: in words, and as JSON."""
         if len(self.trail) >= TRAIL:
             self.trail = self.trail[1 - TRAIL :]
-        self.trail = (*self.trail, (now, what, detail))
+        self.trail = (*self.trail, Step(now, what, detail, evidence or {}))

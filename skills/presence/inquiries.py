@@ -74,21 +74,23 @@ class Inquiries:
     def explain(self, now: float, host: str | int) -> dict[str, Any]:
         """
         @return: as L{get}, with C{"inc"}, C{"seq"}, C{"judged_by"}, C{"evidence"} of the verdict,
-            and C{"trail"}: what led to it, C{[{"ago","what","detail"}..]}, oldest first.
+            and C{"trail"}: what led to it, C{[{"ago","what","detail","evidence"}..]}, oldest first.
         @raise UnknownAgent: nobody of that name is known.
         """
         entry = self._named(host)
         if isinstance(entry, Entry):
             return self._answers.explain(now, entry)
-        trail = [{"ago": round(now - entry.at, 3), "what": "unverified", "detail": entry.reason}]
-        return {**self._answers.show_stranger(now, entry), "trail": trail}
+        step = {"ago": round(now - entry.at, 3), "what": "unverified", "detail": entry.reason}
+        trail = [{**step, "evidence": {"source": entry.source}}]
+        return {**self._answers.show_stranger(now, entry), "evidence": {}, "trail": trail}
 
     def history(self, now: float, host: str | int) -> list[dict[str, Any]]:
         """
         @return: C{{"ago","from","to","cause","inc","seq"}}, oldest first, at most 100.
         @raise UnknownAgent: nobody of that name is known.
         """
-        history = self._shared.directory.named(host).history
+        entry = self._named(host)
+        history = entry.history if isinstance(entry, Entry) else None
         return history.as_json(now) if history is not None else []
 
     def view(self, now: float) -> dict[str, Any]:
@@ -132,7 +134,7 @@ class Inquiries:
         try:
             return self._shared.directory.named(host)
         except UnknownAgent:
-            for stranger in self._shared.directory.strangers:
-                if stranger.record.hostname == host:
-                    return stranger
-            raise
+            stranger = self._shared.directory.strange(host)
+            if stranger is None:
+                raise
+            return stranger

@@ -17,7 +17,9 @@ from skills.presence.shared import Shared
 from skills.presence.standing import Standing
 from skills.presence.status import OFFLINE
 
-UNVERIFIED: Final = "its hostname does not lead back to who published it"
+UNVERIFIED: Final = (
+    "its hostname does not lead back to who published it, as far as this node may look it up"
+)
 PENDING: Final = "whether its hostname is its own is not known yet"
 UNSIGNED: Final = "told by another node, without a signature"
 FORGED: Final = "its signature is not that of its node"

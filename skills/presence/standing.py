@@ -16,6 +16,7 @@ from skills.presence.reporting import Transition
 from skills.presence.shared import Shared
 from skills.presence.status import OFFLINE
 from skills.presence.verifying import HELPERS, PING_TIMEOUT, Verifier
+from skills.presence.wording import in_words
 
 SCRIPT_LIFE: Final = 300.0
 """Seconds after which the claim of a shell loop lapses although its node answers.  A daemon's claim
@@ -112,7 +113,7 @@ class Standing:
         """The swarm suspects it, or a coordinator does."""
         if entry.reach in (FRESH, STALE):
             life_of(entry).miss()
-            entry.note(now, "suspected", _words(evidence))
+            entry.note(now, "suspected", in_words(evidence, self._shared.node_id), evidence)
             self._shared.directory.touch(entry)
 
     def give_up(self, now: float, entry: Entry, cause: str, evidence: dict[str, Any]) -> None:
@@ -121,7 +122,8 @@ class Standing:
         self._shared.view.missed(now, entry.node)
         if entry.reach != GONE:
             life_of(entry).give_up()
-            entry.note(now, f"given up: {cause}", _words(evidence))
+            words = in_words(evidence, self._shared.node_id)
+            entry.note(now, f"given up: {cause}", words, evidence)
         self.settle(now, entry, cause, evidence)
 
     # -- lateness ----------------------------------------------------------------------------
@@ -324,7 +326,3 @@ class Standing:
 
 def _cause(told: str) -> str:
     return told if told in CAUSES else "told"
-
-
-def _words(evidence: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in evidence.items())

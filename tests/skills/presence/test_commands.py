@@ -151,6 +151,14 @@ def test_what_peers_say_cannot_steer_a_terminal(skill: Skill, capsys: Output) ->
         assert "busy" in out or words == ["find"]
 
 
+def test_what_is_not_proven_is_said_to_be_so(skill: Skill, capsys: Output) -> None:
+    shown = {**BOB, "hostname": "carol", "status": "unknown", "claim": "online", "verified": False}
+    skill.answers = {"get": {**shown, "reason": "no trust"}}
+    assert main(["presence", "get", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "carol (unverified, " in out and "unknown; it says online" in out
+
+
 def test_questions(skill: Skill, capsys: Output) -> None:
     skill.answers["list"] = {"agents": [], "version": 1, "stale_view": False}
     words = ["--status", "busy,away", "--tag", "gpu", "--swarm", "kv", "--coordinator", "hub"]

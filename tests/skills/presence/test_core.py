@@ -159,6 +159,10 @@ def test_a_name_is_verified_before_its_record_counts() -> None:
     assert (verify.hostname, verify.node_id) == ("bob", 2)
     assert core.get(1.5, "bob")["confidence"] == "unverified"
     assert core.explain(1.5, "bob")["trail"][0]["what"] == "unverified"
+    for host in ("bob", "2", 2, "0:0000.0000.0002"):
+        shown = core.get(1.5, host)
+        assert (shown["node"], shown["hostname"], shown["verified"]) == (2, "bob", False)
+    assert core.history(1.5, "2") == []
     core.verified(2.0, verify.token, True)
     assert core.get(2.0, "bob")["verified"]
     assert core.agents(2.0, everybody=True)[0]["hostname"] == "bob"

@@ -75,7 +75,9 @@ def test_a_crash_is_seen_by_all() -> None:
     assert views(world, "agent4") == ["offline"] * 9
     explained = world.nodes[1].presence.explain(world.now, "agent4")
     assert explained["judged_by"] == "the swarm"
-    assert any("given up" in step["what"] for step in explained["trail"])
+    (given_up,) = (step for step in explained["trail"] if "given up" in step["what"])
+    assert given_up["detail"].startswith("silent for ")
+    assert given_up["evidence"]["silent"] > 1.0
 
 
 def test_a_clean_leave_is_visible_within_two_seconds() -> None:

@@ -108,6 +108,23 @@ def test_unverified_records_are_bounded_and_cost_at_most_their_source() -> None:
     assert directory.strangers == []
 
 
+def test_an_unverified_record_is_found_like_others_and_the_authors_own_first() -> None:
+    directory = Directory(10)
+
+    def keep(source: int, node: int | None) -> Stranger:
+        record = StatusRecord("carol", "online", node=node)
+        directory.keep_stranger(stranger := Stranger(source, record, 0.0, "?"))
+        return stranger
+
+    own = keep(3, 3)
+    keep(7, 3)
+    script = keep(9, None)
+    assert directory.strange(3) == directory.strange("3") == own
+    assert directory.strange("0:0000.0000.0003") == own
+    assert directory.strange(9) == directory.strange("carol") == script
+    assert directory.strange(4) is directory.strange("nobody") is None
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(1, 12), st.booleans(), st.none() | st.integers(0, 100))),
