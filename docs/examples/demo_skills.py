@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from demo_tools import Agent, Command, StepFailed, printed, say, until
@@ -71,10 +72,13 @@ def gossip(agents: list[Agent]) -> None:
     began = time.monotonic()
     stored = alice("gossip", "set", SWARM, "fish/where", "at the bridge")
     say("set", f"alice: {stored['key']} = {stored['value']!r}, on her disk after {_since(began)}")
-    times = []
-    for watch in watches:
+
+    def heard(watch: Command) -> str:
         _change(watch)
-        times.append(_since(began))
+        return _since(began)
+
+    with ThreadPoolExecutor() as pool:  # each time is taken when that agent hears of it
+        times = list(pool.map(heard, watches))
     for agent, took in zip(others, times, strict=True):
         value = agent("gossip", "get", SWARM, "fish/where")["value"]
         say("get", f"{agent.name} reads {value!r}, heard within {took} of alice's first keystroke")
@@ -107,7 +111,7 @@ def _online(agent: Agent) -> list[str]:
 def _watch(agent: Agent, *words: str) -> Command:
     """A command that ends with the first change, once it is known to listen."""
     before = _watchers(agent, words[0])
-    watch = agent.start(*words, "--count", "1", "--timeout", "30s")
+    watch = agent.start(*words, "--count", "1", "--timeout", "45s")
     until("the watch", lambda: _watchers(agent, words[0]) > before)
     return watch
 
