@@ -153,7 +153,7 @@ class Detector:
             member = swarm.members.get(node) or swarm.members.add(node, True, now)
             if member is None:
                 continue
-            member.ours = True
+            swarm.members.adopt(member)
             member.next_knock = now
             new.append(member)
         for node in set(self._ours).difference(wanted):

@@ -64,7 +64,7 @@ class Doubt:
                 self._unfreeze("settled")
 
     def lost(self, now: float) -> None:
-        """A member was given up."""
+        """One of ours was given up."""
         self._lost.append(now)
         self.suspected(now)
 
@@ -82,15 +82,18 @@ class Doubt:
 
     @property
     def _fresh(self) -> int:
-        return self._swarm.members.fresh
+        return self._swarm.members.our_fresh
 
     def _missing(self, now: float) -> int:
-        """How many are accused now, or were given up within a suspicion time (of the freeze)."""
+        """
+        How many of ours are accused now, or were given up within a suspicion time (of the freeze).
+        Whom we know only through others may never have been there.
+        """
         swarm = self._swarm
         window = (self._since if swarm.frozen else now) - 2.0 * swarm.least()
         while self._lost and self._lost[0] < window:
             self._lost.popleft()
-        return swarm.members.suspect + len(self._lost)
+        return swarm.members.our_suspect + len(self._lost)
 
     def _freeze(self, now: float, cause: str) -> None:
         swarm = self._swarm

@@ -356,7 +356,7 @@ class Judge:
         member.changed = now
         member.probed = probed
         swarm.report(now, member, cause, via, by)
-        if cause in ("expired", "verdict"):
+        if member.ours and cause in ("expired", "verdict"):
             self._doubt.lost(now)
 
     def departed(self, now: float, member: Member, number: Number, peer: int) -> bool:

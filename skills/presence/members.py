@@ -131,16 +131,28 @@ class Members:
 
     @ivar fresh: how many members are fresh.
     @ivar suspect: how many are suspect.
+    @ivar our_fresh: how many of ours are fresh, and C{our_suspect} suspect.
     @ivar refused: members not taken in because the table was full.
     """
 
-    __slots__ = ("_by_node", "_most", "_spare", "fresh", "refused", "sums", "suspect")
+    __slots__ = (
+        "_by_node",
+        "_most",
+        "_spare",
+        "fresh",
+        "our_fresh",
+        "our_suspect",
+        "refused",
+        "sums",
+        "suspect",
+    )
 
     def __init__(self, most: int) -> None:
         self._by_node: dict[int, Member] = {}
         self._most = most
         self._spare: dict[int, None] = {}  # whoever is neither ours nor live, and some others
         self.fresh = self.suspect = self.refused = 0
+        self.our_fresh = self.our_suspect = 0
         self.sums = [0] * BUCKETS
 
     def __len__(self) -> int:
@@ -186,9 +198,19 @@ class Members:
         self._spare.pop(member.node, None)
         del self._by_node[member.node]
 
+    def adopt(self, member: Member) -> None:
+        """It is one of ours from now on."""
+        if not member.ours:
+            member.ours = True
+            self.our_fresh += member.state == FRESH
+            self.our_suspect += member.state == SUSPECT
+
     def move(self, member: Member, state: str | None) -> None:
         """The member's state is this now."""
         before = member.state
+        if member.ours:
+            self.our_fresh += (state == FRESH) - (before == FRESH)
+            self.our_suspect += (state == SUSPECT) - (before == SUSPECT)
         self.fresh += (state == FRESH) - (before == FRESH)
         self.suspect += (state == SUSPECT) - (before == SUSPECT)
         member.state = state

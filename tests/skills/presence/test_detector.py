@@ -355,6 +355,19 @@ def test_inventing_members_costs_their_inventor_only() -> None:
     assert bench.detector.statistics()["members"] == LAN.most
 
 
+def test_the_loss_of_invented_members_freezes_nobody() -> None:
+    bench = Bench()
+    for node in range(100, 160):
+        bench.tell(3, Fresh(node, (10, 1), 0.0))
+        bench.tell(3, Gone(node, (10, 1), 3, 9.0, 9.0))
+        bench.tell(3, Fresh(node, (10, 2), 0.0), Suspect(node, (10, 2), 3, 9.0, 9.0))
+    bench.run(1)
+    assert not bench.detector.frozen
+    bench.silent.add(4)
+    bench.run(40)
+    assert bench.detector.reach(4) == GONE
+
+
 def test_an_accusation_with_an_old_number_is_refused() -> None:
     bench = Bench()
     inc, seq = bench.numbers[4]
