@@ -83,8 +83,10 @@ class PresenceCore(Inquiries):
             profile=shared.config.profile,
             incarnation=next_incarnation(incarnation, wall()),
         )
-        self._swarm = Membership(shared, self._standing, self._intake, detector, self._raised)
         self._watching = Watching(shared, self._standing, self._intake)
+        self._swarm = Membership(
+            shared, self._standing, self._intake, detector, self._raised, self._watching.reached
+        )
         self._standing.who_sees = self._watching.who_sees
         self._serving = Serving(shared)
         self._answers = Answers(shared, self._watching, detector.said, lambda: detector.frozen)

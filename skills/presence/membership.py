@@ -32,12 +32,17 @@ class Membership:
         intake: Intake,
         detector: Detector,
         raised: Callable[[float], None],
+        reached: Callable[[float, int, bool], None],
     ) -> None:
-        """@param raised: called with now when our record has to be made anew."""
+        """
+        @param raised: called with now when our record has to be made anew.
+        @param reached: called with now, a node, and whether it is there, when that has changed.
+        """
         self._shared = shared
         self._standing = standing
         self._intake = intake
         self._raised = raised
+        self._reached = reached
         self._doubt = ""
         self.detector = detector
         self.active = shared.config.swarm
@@ -129,6 +134,8 @@ class Membership:
                 self._raised(now)
 
     def _reach(self, now: float, reach: Reach) -> None:
+        if reach.state in (FRESH, GONE):
+            self._reached(now, reach.node_id, reach.state == FRESH)
         entry = self._shared.directory.get(reach.node_id)
         if entry is None or entry.own:
             return  # its record will find out how it stands

@@ -111,6 +111,18 @@ class Watching:
                 wait += self._shared.spread(max(watch.agents, len(self._shared.directory)))
                 self._plan(watch, now + wait * (0.1 + 0.9 * self._shared.rng.random()))
 
+    def reached(self, now: float, node: int, there: bool) -> None:
+        """The swarm says whether a node is there; if it is a coordinator, it is asked itself."""
+        for watch in self._watches:
+            if watch.peer == node and watch.lost == there:
+                if there:
+                    # All who watch it hear of its return at the same moment.
+                    spread = self._shared.spread(max(watch.agents, len(self._shared.directory)))
+                    self._soon(now + spread * self._shared.rng.random(), watch)
+                else:
+                    self._lose(now, watch)
+                    self._soon(now, watch)
+
     def _lose(self, now: float, watch: _Watch) -> None:
         if not watch.lost:
             watch.lost = True

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from skills.presence.finding import Query
+from skills.presence.profiles import LAN
 from tests.skills.presence.world import World
 
 HUB = 1
@@ -397,6 +398,30 @@ def test_fault_coordinator_restart_shows_stale_entries_and_gives_nobody_up() -> 
     world.run(40)
     assert hub.status("agent10") == "offline"  # it was verified, not given up with the rest
     assert hub.status("agent5") == "online"
+
+
+def test_fault_what_a_dead_coordinator_said_is_doubted_when_the_swarm_gives_it_up() -> None:
+    """Nobody waits for the next question to it to fail, nor for the next one when it is back."""
+    world = World(7)
+    world.add(HUB, "hub", serve=True, profile=LAN)
+    for node in range(2, 7):
+        world.add(node, coordinators=("hub",), profile=LAN)
+    world.add(7, coordinators=("hub",), swarm=False)  # known to the others only by the hub
+    pairs = [(one, other) for one in range(1, 7) for other in range(one)] + [(HUB, 7)]
+    world.trust(everybody=False, pairs=pairs)
+    world.run(30)
+    hub, agent = world.nodes[HUB], world.nodes[2]
+    assert agent.presence.get(world.now, "agent7")["confidence"] == "gossip"
+    hub.alive = False
+    world.run(12)
+    assert agent.status("hub") == "offline"
+    shown = agent.presence.get(world.now, "agent7")
+    assert (shown["status"], shown["confidence"]) == ("online", "stale_view")
+    world.start(hub)
+    world.trust(everybody=False, pairs=pairs)
+    world.run(5)
+    shown = agent.presence.get(world.now, "agent7")
+    assert (shown["status"], shown["confidence"]) == ("online", "gossip")
 
 
 def test_fault_reconnects_are_spread() -> None:
