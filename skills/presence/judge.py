@@ -253,7 +253,7 @@ class Judge:
     # -- verdicts ------------------------------------------------------------------------------
 
     def _set_alarm(self, now: float, member: Member, suspicion: Suspicion) -> None:
-        when = self._swarm.expiry(suspicion)
+        when = self._swarm.expiry(member, suspicion)
         if self._wants_check(member, suspicion, when):
             when -= self.lead(member)
         when = max(when, now)
@@ -273,7 +273,7 @@ class Judge:
         suspicion = member.suspicion
         if suspicion is None:
             return
-        expiry = self._swarm.expiry(suspicion)
+        expiry = self._swarm.expiry(member, suspicion)
         if self._wants_check(member, suspicion, max(now, expiry)):
             if now >= expiry - self.lead(member):
                 suspicion.checked = CHECKING
@@ -288,10 +288,10 @@ class Judge:
             return
         self._set_alarm(now, member, suspicion)
 
-    def _patience(self, suspicion: Suspicion) -> float:
+    def _patience(self, member: Member, suspicion: Suspicion) -> float:
         """Seconds a suspicion lasts while unusually many are missing."""
         swarm = self._swarm
-        return swarm.expiry(suspicion) - suspicion.since + HESITATION * swarm.least()
+        return swarm.expiry(member, suspicion) - suspicion.since + HESITATION * swarm.least()
 
     def checked(self, now: float, member: Member, probed: float) -> None:
         """The last probe before the verdict failed as well."""
@@ -314,7 +314,7 @@ class Judge:
             member.alarm = now + swarm.profile.period
             swarm.at(member.alarm, self._ring, member)
             return
-        if self._doubt.hesitates(now) and now < suspicion.since + self._patience(suspicion):
+        if self._doubt.hesitates(now) and now < suspicion.since + self._patience(member, suspicion):
             member.alarm = now + swarm.profile.period / 2.0
             swarm.at(member.alarm, self._ring, member)
             return

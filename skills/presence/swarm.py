@@ -86,9 +86,15 @@ class Swarm:
         """@return: seconds of the shortest suspicion at our present size."""
         return shortest(self.members.live + 1, self.profile.period)
 
-    def expiry(self, suspicion: Suspicion) -> float:
-        """@return: when a suspicion becomes a verdict at our present size."""
-        return suspicion.expiry(self.least(), witnesses(self.members.live + 1))
+    def expiry(self, member: Member, suspicion: Suspicion) -> float:
+        """@return: when a suspicion becomes a verdict at our present size; those who cannot reach
+        the member will never confirm it."""
+        unable = sum(1 for node in member.strangers if self._is_live(node))
+        return suspicion.expiry(self.least(), witnesses(self.members.live + 1 - unable))
+
+    def _is_live(self, node: int) -> bool:
+        member = self.members.get(node)
+        return member is not None and member.live
 
     def holds(self, now: float, member: Member) -> bool:
         """@return: whether we must not accuse that member now."""

@@ -80,6 +80,19 @@ def test_a_crash_is_seen_by_all() -> None:
     assert given_up["evidence"]["silent"] > 1.0
 
 
+def test_who_cannot_reach_an_agent_is_not_waited_for() -> None:
+    """One agent knows two others that do not know each other."""
+    world = World(5)
+    for node in (1, 2, 3):
+        world.add(node, profile=LAN)
+    world.trust(everybody=False, pairs=((1, 2), (1, 3)))
+    world.run(30)
+    world.nodes[3].alive = False
+    world.run(12)
+    assert world.nodes[1].status("agent3") == "offline"
+    assert world.nodes[1].status("agent2") == "online"
+
+
 def test_a_clean_leave_is_visible_within_two_seconds() -> None:
     world = swarm(10, 3)
     world.run(30)
