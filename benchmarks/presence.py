@@ -18,10 +18,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from skills.presence.config import PresenceConfig
-from skills.presence.core import PresenceCore
-from skills.presence.finding import Query
-from skills.presence.record import compose, dump
+from skills.presence.core.config import PresenceConfig
+from skills.presence.core.finding import Query
+from skills.presence.core.presence import PresenceCore
+from skills.presence.core.record import compose, dump
 
 AGENTS = 10_000
 TAGS = [f"capability-{number:03}" for number in range(200)]

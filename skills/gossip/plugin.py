@@ -28,7 +28,7 @@ class GossipSkill:
     @property
     def options(self) -> tuple[tuple[str, Any, str], ...]:
         """What may be set."""
-        from skills.gossip.options import OPTIONS
+        from skills.gossip.shell.options import OPTIONS
 
         return OPTIONS
 

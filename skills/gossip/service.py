@@ -15,16 +15,16 @@ from zope.interface import implementer
 
 from pilot.errors import NotFound, PilotError
 from pilot.iskill import ISkillCalls, ISkillReport
-from skills.gossip.calls import Calls, Feed
-from skills.gossip.company import Company
-from skills.gossip.messages import PREFIX
-from skills.gossip.naming import check_swarm, tag_of
-from skills.gossip.options import MAX_SWARMS, GossipSettings
-from skills.gossip.post import Post
-from skills.gossip.roster import Roster
-from skills.gossip.surroundings import Surroundings
+from skills.gossip.core.messages import PREFIX
+from skills.gossip.shell.calls import Calls, Feed
+from skills.gossip.shell.company import Company
+from skills.gossip.shell.naming import check_swarm, tag_of
+from skills.gossip.shell.options import MAX_SWARMS, GossipSettings
+from skills.gossip.shell.post import Post
+from skills.gossip.shell.roster import Roster
+from skills.gossip.shell.surroundings import Surroundings
+from skills.gossip.shell.tags import NoTagFree, SwarmTags
 from skills.gossip.swarm import Swarm
-from skills.gossip.tags import NoTagFree, SwarmTags
 
 if TYPE_CHECKING:
     from pilot.hosting.settings import SkillSettings
@@ -256,11 +256,11 @@ class GossipService(Service):
     # -- for others ----------------------------------------------------------------------------
 
     def calls(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
-        """@return: see L{skills.gossip.calls}."""
+        """@return: see L{skills.gossip.shell.calls}."""
         return self._calls.calls()
 
     def feeds(self) -> dict[str, Feed]:
-        """@return: see L{skills.gossip.calls}."""
+        """@return: see L{skills.gossip.shell.calls}."""
         return self._calls.feeds()
 
     def statistics(self) -> dict[str, Any]:

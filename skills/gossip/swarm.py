@@ -11,15 +11,15 @@ from twisted.python.failure import Failure
 
 from pilot.address import Address
 from pilot.errors import PilotError, TimedOut
-from skills.gossip.document import flatten
-from skills.gossip.effects import Effect, PeerFacts, Persist, Send
-from skills.gossip.errors import BadMessage, Refused
-from skills.gossip.hands import Hands, Watcher, failed_now
-from skills.gossip.options import SwarmOptions
-from skills.gossip.register import Register
+from skills.gossip.core.document import flatten
+from skills.gossip.core.effects import Effect, PeerFacts, Persist, Send
+from skills.gossip.core.errors import BadMessage, Refused
+from skills.gossip.core.register import Register
+from skills.gossip.shell.hands import Hands, Watcher, failed_now
+from skills.gossip.shell.options import SwarmOptions
 
 if TYPE_CHECKING:
-    from skills.gossip.surroundings import Surroundings
+    from skills.gossip.shell.surroundings import Surroundings
 
 #: Members that are asked when nobody in particular is to be compared with.
 SYNC_PARTNERS = 3
@@ -92,12 +92,12 @@ class Swarm:
         return self._replica.root
 
     def members(self) -> list[dict[str, Any]]:
-        """@return: one JSON-ready object a member; see L{skills.gossip.status.members}."""
+        """@return: one JSON-ready object a member; see L{skills.gossip.core.status.members}."""
         rows = self._replica.members(self._around.now())
         return [{**row, "address": str(Address(0, row["node_id"]))} for row in rows]
 
     def stats(self) -> dict[str, Any]:
-        """@return: JSON-ready; L{skills.gossip.status.status}, and how it is run and stored."""
+        """@return: JSON-ready; L{skills.gossip.core.status.status}, and how it is run and kept."""
         return {
             **self._replica.status(self._around.now()),
             "options": self.options.to_dict(),
@@ -179,7 +179,7 @@ class Swarm:
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:
         """
-        Have C{watcher(name, data)} called for every event; see L{skills.gossip.effects.Event}.
+        Have C{watcher(name, data)} called for every event; see L{skills.gossip.core.effects.Event}.
 
         @return: ends it.
         """
@@ -273,7 +273,7 @@ class Swarm:
         """
         Ask all members, wait for their answers, and tell what is wrong.
 
-        @return: JSON-ready; see L{skills.gossip.status.doctor}.
+        @return: JSON-ready; see L{skills.gossip.core.status.doctor}.
         """
         began = self._around.now()
         self._hands.turn(self._replica.survey)

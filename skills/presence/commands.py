@@ -14,7 +14,7 @@ _STATUS = "[--status <state>]"
 COMMANDS: tuple[Command, ...] = (
     Command(
         "presence start",
-        "skills.presence.command_self:start",
+        "skills.presence.ctl.own:start",
         (
             "[--coordinator <hosts>]",
             "[--swarm <names>]",
@@ -26,14 +26,14 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "presence stop",
-        "skills.presence.command_self:stop",
+        "skills.presence.ctl.own:stop",
         (),
         "status",
         "say that this agent is offline, and announce it no more",
     ),
     Command(
         "presence set",
-        "skills.presence.command_self:set_status",
+        "skills.presence.ctl.own:set_status",
         (
             "<online|busy|away|offline>",
             "[--for <dur>]",
@@ -47,21 +47,21 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "presence get",
-        "skills.presence.command_look:get",
+        "skills.presence.ctl.look:get",
         (_AGENT,),
         "hostname, node_id, status, confidence, last_seen, since, load, slots, tags, reason",
         "show one agent",
     ),
     Command(
         "presence list",
-        "skills.presence.command_look:list_agents",
+        "skills.presence.ctl.look:list_agents",
         (_STATUS, "[--tag <tag>]", "[--swarm <name>]", "[--coordinator <host>]", "[--all]"),
         "agents [...], version, stale_view (bool)",
         "list the agents that are known and not offline, or all of them",
     ),
     Command(
         "presence find",
-        "skills.presence.command_look:find",
+        "skills.presence.ctl.look:find",
         (
             "[--tag <tag>]",
             "[--min-slots <n>]",
@@ -76,7 +76,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "presence watch",
-        "skills.presence.command_watch:watch",
+        "skills.presence.ctl.watch:watch",
         (
             "[hostname]",
             "[--coordinator <host>]",
@@ -90,28 +90,28 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "presence serve",
-        "skills.presence.command_self:serve",
+        "skills.presence.ctl.own:serve",
         ("[--off]",),
         "serving (bool), agents",
         "be a coordinator: keep the directory of all agents that announce themselves here",
     ),
     Command(
         "presence history",
-        "skills.presence.command_look:history",
+        "skills.presence.ctl.look:history",
         (_AGENT,),
         "hostname, transitions [{at, from, to, cause}]",
         "show how an agent's status has changed",
     ),
     Command(
         "presence stats",
-        "skills.presence.command_look:stats",
+        "skills.presence.ctl.look:stats",
         (),
         "agents, by_status, counters",
         "show figures of the directory and the detector",
     ),
     Command(
         "presence explain",
-        "skills.presence.command_look:explain",
+        "skills.presence.ctl.look:explain",
         (_AGENT,),
         "hostname, status, confidence, evidence [...]",
         "show why an agent has the status it has",

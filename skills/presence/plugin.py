@@ -28,7 +28,7 @@ class PresenceSkill:
     @property
     def options(self) -> tuple[tuple[str, Any, str], ...]:
         """What may be set."""
-        from skills.presence.choices import OPTIONS
+        from skills.presence.shell.choices import OPTIONS
 
         return OPTIONS
 

@@ -22,23 +22,23 @@ from pilot.address import Address, SocketAddress
 from pilot.errors import InvalidArgument, NotRunning, PilotError
 from pilot.hosting.settings import SkillSettings
 from pilot.iskill import ISkillCalls, ISkillReport
-from skills.presence.answering import Answering
-from skills.presence.carrying import Carrier
-from skills.presence.choices import Choices, chosen
-from skills.presence.core import PresenceCore
-from skills.presence.courier import PORT, Courier
-from skills.presence.desk import Desk
-from skills.presence.effects import STATUS_TOPIC
-from skills.presence.engine import Engine
-from skills.presence.errors import BadRecord, PresenceError
-from skills.presence.intents import Intents
-from skills.presence.pacing import SourcePaces
-from skills.presence.pinging import Pinger
-from skills.presence.record import DEFAULT_TTL, parse
-from skills.presence.storage import CHOICES, DIRECTORY, INTENTS, InThread, Storage
-from skills.presence.surroundings import Identity, Surroundings
-from skills.presence.targets import Targets
-from skills.presence.watchers import Watchers
+from skills.presence.core.effects import STATUS_TOPIC
+from skills.presence.core.errors import BadRecord, PresenceError
+from skills.presence.core.presence import PresenceCore
+from skills.presence.core.record import DEFAULT_TTL, parse
+from skills.presence.shell.answering import Answering
+from skills.presence.shell.carrying import Carrier
+from skills.presence.shell.choices import Choices, chosen
+from skills.presence.shell.courier import PORT, Courier
+from skills.presence.shell.desk import Desk
+from skills.presence.shell.engine import Engine
+from skills.presence.shell.intents import Intents
+from skills.presence.shell.pacing import SourcePaces
+from skills.presence.shell.pinging import Pinger
+from skills.presence.shell.storage import CHOICES, DIRECTORY, INTENTS, InThread, Storage
+from skills.presence.shell.surroundings import Identity, Surroundings
+from skills.presence.shell.targets import Targets
+from skills.presence.shell.watchers import Watchers
 
 log = Logger()
 

@@ -10,7 +10,7 @@ import pytest
 
 from pilot.stream.lifecycle import lifecycle_machine as stream_machine
 from pilot.tunnel.lifecycle import lifecycle_machine as tunnel_machine
-from skills.presence.lifecycle import lifecycle_machine as entry_machine
+from skills.presence.core.lifecycle import lifecycle_machine as entry_machine
 
 PAGE = Path(__file__).parents[2] / "docs" / "state-machines.md"
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from skills.presence.detector import Detector
-from skills.presence.messages import encode
-from skills.presence.profiles import LAN, Profile
-from skills.presence.reach import FRESH, GONE, SUSPECT, Effect, Frozen, Reach, Send
+from skills.presence.detection.detector import Detector
+from skills.presence.detection.messages import encode
+from skills.presence.detection.profiles import LAN, Profile
+from skills.presence.detection.reach import FRESH, GONE, SUSPECT, Effect, Frozen, Reach, Send
 from tests.simulation.swarm.links import DATAGRAM, LinkModel, Station, SwarmNetwork
 from tests.simulation.swarm.rng import RngTree
 from tests.simulation.swarm.scheduler import HeapScheduler

@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from pilot.errors import NotFound
-from skills.gossip.config import GossipConfig
-from skills.gossip.effects import Effect, Event, PeerFacts, Send
-from skills.gossip.replica import SwarmReplica
-from skills.gossip.restoring import Restored
+from skills.gossip.core.config import GossipConfig
+from skills.gossip.core.effects import Effect, Event, PeerFacts, Send
+from skills.gossip.core.replica import SwarmReplica
+from skills.gossip.core.restoring import Restored
 from tests.simulation.swarm.links import STREAM, LinkModel, Station, SwarmNetwork
 from tests.simulation.swarm.rng import RngTree
 from tests.simulation.swarm.scheduler import HeapScheduler

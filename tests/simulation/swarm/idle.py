@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from skills.gossip.register import Register
-from skills.gossip.restoring import Restored
+from skills.gossip.core.register import Register
+from skills.gossip.core.restoring import Restored
 from tests.simulation.swarm.gossip_field import GossipField
 from tests.simulation.swarm.links import EPOCH
 from tests.simulation.swarm.rng import RngTree

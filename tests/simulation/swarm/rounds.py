@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from skills.gossip.config import GossipConfig
+from skills.gossip.core.config import GossipConfig
 from tests.simulation.swarm.gossip_field import GossipField, everybody, regular, star
 from tests.simulation.swarm.links import DATAGRAM, LinkModel
 from tests.simulation.swarm.rng import RngTree

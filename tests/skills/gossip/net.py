@@ -9,11 +9,11 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from skills.gossip.config import GossipConfig
-from skills.gossip.effects import Effect, Event, PeerFacts, Persist, Send, Sign, Verify
-from skills.gossip.register import Register
-from skills.gossip.replica import SwarmReplica
-from skills.gossip.restoring import Restored
+from skills.gossip.core.config import GossipConfig
+from skills.gossip.core.effects import Effect, Event, PeerFacts, Persist, Send, Sign, Verify
+from skills.gossip.core.register import Register
+from skills.gossip.core.replica import SwarmReplica
+from skills.gossip.core.restoring import Restored
 
 NAME = "kv-store-cluster"
 EPOCH = 1_800_000_000.0

@@ -17,8 +17,8 @@ from pilot.crypto.identity import Identity
 from pilot.crypto.skillsignature import signed_bytes
 from pilot.errors import ConnectionFailed, NotFound, PilotError
 from pilot.hosting.settings import SkillSettings
-from skills.gossip.options import OPTIONS
 from skills.gossip.service import GossipService
+from skills.gossip.shell.options import OPTIONS
 
 EPOCH = 1_800_000_000.0
 MAX_CLAIMED = 64 * 1024

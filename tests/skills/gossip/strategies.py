@@ -6,8 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from skills.gossip.hlc import hlc_at
-from skills.gossip.register import (
+from skills.gossip.core.hlc import hlc_at
+from skills.gossip.core.register import (
     FLAG_EPHEMERAL,
     FLAG_SIGNED,
     FLAG_TOMBSTONE,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from skills.gossip.abuse import BURST, Conduct
-from skills.gossip.config import GossipConfig
+from skills.gossip.core.abuse import BURST, Conduct
+from skills.gossip.core.config import GossipConfig
 
 CONFIG = GossipConfig(peer_messages=10.0, peer_bytes=1000.0, mute_errors=3)
 

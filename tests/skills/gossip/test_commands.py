@@ -15,9 +15,9 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from pilot.client.skillcalls import SkillClient, SkillError
 from pilot.errors import PilotError
-from skills.gossip.calls import Calls
 from skills.gossip.commands import COMMANDS
-from skills.gossip.options import OPTIONS
+from skills.gossip.shell.calls import Calls
+from skills.gossip.shell.options import OPTIONS
 from tests.ctl.conftest import Run, run
 from tests.skills.gossip.shells import Net, Shell, network
 
@@ -93,8 +93,8 @@ def test_the_page_names_the_settings_and_the_calls(hall: Hall) -> None:
 def test_looking_at_the_skill_and_its_commands_costs_little() -> None:
     code = """
 import sys
-import skills.gossip.commands, skills.gossip.command_swarms, skills.gossip.command_values
-import skills.gossip.command_messages, skills.gossip.command_watch
+import skills.gossip.commands, skills.gossip.ctl.swarms, skills.gossip.ctl.values
+import skills.gossip.ctl.messages, skills.gossip.ctl.watch
 assert not {"twisted", "zope", "msgspec", "cryptography"} & set(sys.modules)
 from twisted.plugins import pilot_skills_dropin
 assert pilot_skills_dropin.gossip.options

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skills.gossip.digest import BUCKETS, Digest, bucket_of, unpack_buckets
-from skills.gossip.errors import BadMessage
-from skills.gossip.register import Register
+from skills.gossip.core.digest import BUCKETS, Digest, bucket_of, unpack_buckets
+from skills.gossip.core.errors import BadMessage
+from skills.gossip.core.register import Register
 from tests.skills.gossip.strategies import junk, registers, rivals
 
 sets = st.lists(registers() | rivals, max_size=8, unique_by=lambda each: (each.key, each.rank))

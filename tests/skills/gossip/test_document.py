@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skills.gossip.document import assemble, flatten, look_up
-from skills.gossip.errors import BadMessage
-from skills.gossip.hlc import hlc_at
-from skills.gossip.register import FLAG_TOMBSTONE, Register, split_key
+from skills.gossip.core.document import assemble, flatten, look_up
+from skills.gossip.core.errors import BadMessage
+from skills.gossip.core.hlc import hlc_at
+from skills.gossip.core.register import FLAG_TOMBSTONE, Register, split_key
 from tests.skills.gossip.strategies import WALL, rivals, scalars, segments
 
 documents = st.dictionaries(

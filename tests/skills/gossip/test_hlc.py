@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skills.gossip.errors import BadMessage
-from skills.gossip.hlc import (
+from skills.gossip.core.errors import BadMessage
+from skills.gossip.core.hlc import (
     MAX_AHEAD,
     MAX_SAMPLES,
     SETTLING,

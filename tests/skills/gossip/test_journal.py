@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skills.gossip.errors import BadMessage
-from skills.gossip.journal import (
+from skills.gossip.core.errors import BadMessage
+from skills.gossip.core.journal import (
     MAX_RECORD,
     Record,
     decode_snapshot,

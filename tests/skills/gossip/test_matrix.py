@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from skills.gossip.config import GossipConfig
+from skills.gossip.core.config import GossipConfig
 from tests.simulation.swarm import healing
 from tests.simulation.swarm.gossip_field import GossipField, encode
 from tests.simulation.swarm.links import DATAGRAM, STREAM, LinkModel

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from skills.gossip.config import GossipConfig
-from skills.gossip.effects import PeerFacts
-from skills.gossip.member import Change, Standing
-from skills.gossip.members import Membership
-from skills.gossip.messages import ALIVE, LEFT, SUSPECT, News
+from skills.gossip.core.config import GossipConfig
+from skills.gossip.core.effects import PeerFacts
+from skills.gossip.core.member import Change, Standing
+from skills.gossip.core.members import Membership
+from skills.gossip.core.messages import ALIVE, LEFT, SUSPECT, News
 
 CONFIG = GossipConfig()
 WALL = 1_800_000_000.0

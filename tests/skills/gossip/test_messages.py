@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skills.gossip.digest import Digest
-from skills.gossip.document import assemble
-from skills.gossip.errors import BadMessage
-from skills.gossip.messages import (
+from skills.gossip.core.digest import Digest
+from skills.gossip.core.document import assemble
+from skills.gossip.core.errors import BadMessage
+from skills.gossip.core.messages import (
     MAX_FRAME,
     MAX_SYN,
     Ack,
@@ -29,7 +29,7 @@ from skills.gossip.messages import (
     pack,
     size_of,
 )
-from skills.gossip.register import FLAG_TOMBSTONE, Register
+from skills.gossip.core.register import FLAG_TOMBSTONE, Register
 from tests.skills.gossip.strategies import hlcs, junk, nodes, registers, rivals, values
 
 SWARM = "kv-store-cluster"

@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skills.gossip.partners import RoundRobin, View, sample
+from skills.gossip.core.partners import RoundRobin, View, sample
 
 
 def anybody(_node: int) -> bool:

@@ -7,8 +7,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from pilot.errors import NotFound
-from skills.gossip.proofs import KEY_LIFE, LOOKUPS, UNKNOWN_LIFE, WAITING, Proofs
-from skills.gossip.register import FLAG_SIGNED, Register
+from skills.gossip.core.register import FLAG_SIGNED, Register
+from skills.gossip.shell.proofs import KEY_LIFE, LOOKUPS, UNKNOWN_LIFE, WAITING, Proofs
 
 TIME, SIGNATURE = "0190a1b2c3d40001", "A" * 86 + "=="
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skills.gossip.errors import BadMessage
-from skills.gossip.register import (
+from skills.gossip.core.errors import BadMessage
+from skills.gossip.core.register import (
     FLAG_TOMBSTONE,
     MAX_KEY,
     Register,

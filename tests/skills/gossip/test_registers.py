@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from skills.gossip.digest import Digest, bucket_of
-from skills.gossip.document import assemble, look_up
-from skills.gossip.hlc import hlc_at
-from skills.gossip.register import (
+from skills.gossip.core.digest import Digest, bucket_of
+from skills.gossip.core.document import assemble, look_up
+from skills.gossip.core.hlc import hlc_at
+from skills.gossip.core.register import (
     FLAG_EPHEMERAL,
     FLAG_TOMBSTONE,
     Register,
     split_key,
 )
-from skills.gossip.registers import (
+from skills.gossip.core.registers import (
     HOLDERS,
     Kind,
     Limits,

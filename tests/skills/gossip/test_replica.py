@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pilot.errors import NotFound
-from skills.gossip.config import GossipConfig
-from skills.gossip.errors import BadMessage, Refused
+from skills.gossip.core.config import GossipConfig
+from skills.gossip.core.errors import BadMessage, Refused
 from tests.skills.gossip.net import NAME, Swarm
 
 
@@ -334,7 +334,7 @@ def test_a_complete_comparison_finds_nothing_wrong_and_goes_unnoticed():
 
 def test_members_reached_only_through_others_are_known_and_updated():
     """A chain: each trusts only its neighbours."""
-    from skills.gossip.effects import PeerFacts
+    from skills.gossip.core.effects import PeerFacts
 
     swarm = Swarm(5, know=False)
     for node_id, node in swarm.nodes.items():

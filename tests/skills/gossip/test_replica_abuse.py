@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skills.gossip.config import GossipConfig
-from skills.gossip.hlc import hlc_at
-from skills.gossip.messages import Delta, Leave, Push, Shuffle, Syn
-from skills.gossip.register import FLAG_EPHEMERAL, FLAG_SIGNED, Register
-from skills.gossip.registers import Limits
+from skills.gossip.core.config import GossipConfig
+from skills.gossip.core.hlc import hlc_at
+from skills.gossip.core.messages import Delta, Leave, Push, Shuffle, Syn
+from skills.gossip.core.register import FLAG_EPHEMERAL, FLAG_SIGNED, Register
+from skills.gossip.core.registers import Limits
 from tests.skills.gossip.net import EPOCH, GOOD, NAME, Swarm
 
 EVIL = 666
@@ -149,7 +149,7 @@ def test_another_s_keys_are_not_written():
 
 def test_own_keys_are_signed_and_spread_through_others():
     swarm = Swarm(4, know=False)
-    from skills.gossip.effects import PeerFacts
+    from skills.gossip.core.effects import PeerFacts
 
     for node_id, node in swarm.nodes.items():  # a chain
         facts = [PeerFacts(each, True) for each in (node_id - 1, node_id + 1) if 1 <= each <= 4]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from skills.gossip.config import GossipConfig
-from skills.gossip.hlc import hlc_at
-from skills.gossip.register import FLAG_TOMBSTONE, Register
+from skills.gossip.core.config import GossipConfig
+from skills.gossip.core.hlc import hlc_at
+from skills.gossip.core.register import FLAG_TOMBSTONE, Register
 from tests.skills.gossip.net import EPOCH, Swarm
 
 HOUR = 3600.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
-from skills.gossip.config import GossipConfig
-from skills.gossip.effects import PeerFacts
+from skills.gossip.core.config import GossipConfig
+from skills.gossip.core.effects import PeerFacts
 from tests.skills.gossip.net import Swarm
 
 #: Everything a large swarm does, in a small one.

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from skills.gossip.compat import paged
-from skills.gossip.config import GossipConfig
-from skills.gossip.effects import Effect
-from skills.gossip.errors import BadMessage, Refused
+from skills.gossip.core.compat import paged
+from skills.gossip.core.config import GossipConfig
+from skills.gossip.core.effects import Effect
+from skills.gossip.core.errors import BadMessage, Refused
 from tests.skills.gossip.net import Swarm
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 
-from skills.gossip.config import GossipConfig
-from skills.gossip.hlc import hlc_at
-from skills.gossip.ledger import fair
-from skills.gossip.register import FLAG_EPHEMERAL, Register
-from skills.gossip.registers import Limits
+from skills.gossip.core.config import GossipConfig
+from skills.gossip.core.hlc import hlc_at
+from skills.gossip.core.ledger import fair
+from skills.gossip.core.register import FLAG_EPHEMERAL, Register
+from skills.gossip.core.registers import Limits
 from tests.skills.gossip.net import EPOCH, Swarm
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from pilot.errors import ConnectionFailed, InvalidArgument, NotFound
-from skills.gossip.errors import BadMessage, Refused
-from skills.gossip.tags import NoTagFree
+from skills.gossip.core.errors import BadMessage, Refused
+from skills.gossip.shell.tags import NoTagFree
 from tests.skills.gossip.shells import Net, network
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pilot.errors import InvalidArgument, NotFound
-from skills.gossip.post import named_swarm
+from skills.gossip.shell.post import named_swarm
 from tests.skills.gossip.shells import Net, Node, network
 
 

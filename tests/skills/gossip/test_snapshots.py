@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skills.gossip import snapshots
-from skills.gossip.errors import BadMessage
-from skills.gossip.hlc import hlc_at
-from skills.gossip.register import FLAG_TOMBSTONE, Register
-from skills.gossip.registers import RegisterMap
-from skills.gossip.snapshots import SnapshotBook
+from skills.gossip.core import snapshots
+from skills.gossip.core.errors import BadMessage
+from skills.gossip.core.hlc import hlc_at
+from skills.gossip.core.register import FLAG_TOMBSTONE, Register
+from skills.gossip.core.registers import RegisterMap
+from skills.gossip.core.snapshots import SnapshotBook
 from tests.skills.gossip.strategies import WALL, junk
 
 SCRIPT = 45981

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from skills.gossip import storage
-from skills.gossip.journal import encode_record
-from skills.gossip.restoring import Restored
-from skills.gossip.storage import (
+from skills.gossip.core.journal import encode_record
+from skills.gossip.core.restoring import Restored
+from skills.gossip.shell import storage
+from skills.gossip.shell.storage import (
     DAMAGED,
     DAMAGED_JOURNAL,
     JOURNAL,
@@ -300,7 +300,7 @@ def test_stamps_go_on_above_those_that_may_have_been_used(tmp_path: Path) -> Non
 WRITER = """
 import sys
 from pathlib import Path
-from skills.gossip.storage import SwarmStorage
+from skills.gossip.shell.storage import SwarmStorage
 
 held = []
 store = SwarmStorage(Path(sys.argv[1]), lambda: held, durability="write", now=0.0)

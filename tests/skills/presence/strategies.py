@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from skills.presence.status import STATUSES
+from skills.presence.core.status import STATUSES
 
 names = st.text(st.characters(codec="utf-8", categories=("L", "N", "P")), min_size=1, max_size=60)
 tags = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=32)

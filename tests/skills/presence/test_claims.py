@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from skills.presence.claims import MOST, Claims, Intent
-from skills.presence.errors import PresenceError
+from skills.presence.core.claims import MOST, Claims, Intent
+from skills.presence.core.errors import PresenceError
 
 
 def test_a_node_about_which_nobody_says_anything_is_online() -> None:

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from pilot.ctl.main import main
-from skills.presence import command_look, command_self, command_watch
+from skills.presence.ctl import look as command_look
+from skills.presence.ctl import own as command_self
+from skills.presence.ctl import watch as command_watch
 
 BOB: dict[str, Any] = {
     "hostname": "bob\x1b[2J",
@@ -247,8 +249,8 @@ def test_looking_at_the_skill_and_its_commands_costs_little() -> None:
     """Whoever types any other command does not wait for this one."""
     code = """
 import sys
-import skills.presence.commands, skills.presence.command_self
-import skills.presence.command_look, skills.presence.command_watch
+import skills.presence.commands, skills.presence.ctl.own
+import skills.presence.ctl.look, skills.presence.ctl.watch
 assert not {"twisted", "zope", "automat", "cryptography"} & set(sys.modules)
 from twisted.plugins import pilot_skills_dropin
 assert pilot_skills_dropin.presence.options

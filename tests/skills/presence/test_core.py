@@ -12,11 +12,20 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from skills.presence.config import PresenceConfig
-from skills.presence.core import PresenceCore
-from skills.presence.effects import Change, Effect, Message, Persist, Ping, Publish, Sign, Verify
-from skills.presence.errors import PresenceError, UnknownAgent
-from skills.presence.finding import Query
+from skills.presence.core.config import PresenceConfig
+from skills.presence.core.effects import (
+    Change,
+    Effect,
+    Message,
+    Persist,
+    Ping,
+    Publish,
+    Sign,
+    Verify,
+)
+from skills.presence.core.errors import PresenceError, UnknownAgent
+from skills.presence.core.finding import Query
+from skills.presence.core.presence import PresenceCore
 from tests.skills.presence.strategies import statuses
 
 

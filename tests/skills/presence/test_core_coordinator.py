@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from skills.presence.finding import Query
-from skills.presence.profiles import LAN
+from skills.presence.core.finding import Query
+from skills.presence.detection.profiles import LAN
 from tests.skills.presence.world import World
 
 HUB = 1

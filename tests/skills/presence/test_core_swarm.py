@@ -6,10 +6,10 @@ import json
 import re
 from typing import Any
 
-from skills.presence.effects import Datagram
-from skills.presence.finding import Query
-from skills.presence.profiles import LAN
-from skills.presence.record import parse
+from skills.presence.core.effects import Datagram
+from skills.presence.core.finding import Query
+from skills.presence.core.record import parse
+from skills.presence.detection.profiles import LAN
 from tests.skills.presence.world import World
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skills.presence.detector import FLOOD, Detector
-from skills.presence.errors import PresenceError
-from skills.presence.items import MAX_NUMBER, Fresh, Gone, Item, Left, Status, Suspect
-from skills.presence.messages import (
+from skills.presence.core.errors import PresenceError
+from skills.presence.detection.detector import FLOOD, Detector
+from skills.presence.detection.items import MAX_NUMBER, Fresh, Gone, Item, Left, Status, Suspect
+from skills.presence.detection.messages import (
     MAX_DATAGRAM,
     Ack,
     Delta,
@@ -26,8 +26,18 @@ from skills.presence.messages import (
     decode,
     encode,
 )
-from skills.presence.profiles import LAN
-from skills.presence.reach import FRESH, GONE, SUSPECT, Effect, Frozen, Raised, Reach, Record, Send
+from skills.presence.detection.profiles import LAN
+from skills.presence.detection.reach import (
+    FRESH,
+    GONE,
+    SUSPECT,
+    Effect,
+    Frozen,
+    Raised,
+    Reach,
+    Record,
+    Send,
+)
 
 ME = 1
 TOP = (MAX_NUMBER, MAX_NUMBER)

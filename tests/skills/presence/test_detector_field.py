@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from skills.presence import neighbours
-from skills.presence.neighbours import FOLLOWERS, RINGS, view
-from skills.presence.reach import FRESH, GONE
+from skills.presence.detection import neighbours
+from skills.presence.detection.neighbours import FOLLOWERS, RINGS, view
+from skills.presence.detection.reach import FRESH, GONE
 from tests.simulation.swarm.detection import DetectionCase, Row, measure
 from tests.simulation.swarm.detector_field import DetectorField, ring_neighbours
 from tests.simulation.swarm.links import LinkModel

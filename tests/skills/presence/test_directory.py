@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skills.presence.available import Available
-from skills.presence.deltas import read_ask, read_delta
-from skills.presence.directory import STRANGERS, STRANGERS_EACH, Directory, Stranger
-from skills.presence.entry import Entry
-from skills.presence.errors import BadMessage, UnknownAgent
-from skills.presence.record import StatusRecord, dump, parse
-from skills.presence.snapshot import decode_snapshot, encode_snapshot
+from skills.presence.core.available import Available
+from skills.presence.core.deltas import read_ask, read_delta
+from skills.presence.core.directory import STRANGERS, STRANGERS_EACH, Directory, Stranger
+from skills.presence.core.entry import Entry
+from skills.presence.core.errors import BadMessage, UnknownAgent
+from skills.presence.core.record import StatusRecord, dump, parse
+from skills.presence.core.snapshot import decode_snapshot, encode_snapshot
 from tests.skills.presence.strategies import values
 
 

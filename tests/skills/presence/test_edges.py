@@ -14,11 +14,11 @@ import pytest
 from twisted.internet.defer import fail
 
 from pilot.errors import PilotError
-from skills.presence.config import PresenceConfig
-from skills.presence.core import PresenceCore
-from skills.presence.effects import Datagram, Ping
-from skills.presence.finding import Query
-from skills.presence.messages import ProbeRequest
+from skills.presence.core.config import PresenceConfig
+from skills.presence.core.effects import Datagram, Ping
+from skills.presence.core.finding import Query
+from skills.presence.core.presence import PresenceCore
+from skills.presence.detection.messages import ProbeRequest
 from tests.skills.presence.test_detector import ME, Bench
 from tests.skills.presence.village import Village
 

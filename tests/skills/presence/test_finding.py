@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from skills.presence.config import PresenceConfig
-from skills.presence.core import PresenceCore
-from skills.presence.effects import Found, Ping
-from skills.presence.errors import PresenceError
-from skills.presence.finding import Finder, Query
+from skills.presence.core.config import PresenceConfig
+from skills.presence.core.effects import Found, Ping
+from skills.presence.core.errors import PresenceError
+from skills.presence.core.finding import Finder, Query
+from skills.presence.core.presence import PresenceCore
 
 
 def hub(agents: int, **config: Any) -> PresenceCore:

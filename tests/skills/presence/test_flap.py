@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from skills.presence.finding import Query
-from skills.presence.flap import CLEAN, Flap
-from skills.presence.reporting import Reporter, Transition
+from skills.presence.core.finding import Query
+from skills.presence.core.flap import CLEAN, Flap
+from skills.presence.core.reporting import Reporter, Transition
 from tests.skills.presence.world import World
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skills.presence.health import WORST, LocalHealth, is_exodus, is_unusual
+from skills.presence.detection.health import WORST, LocalHealth, is_exodus, is_unusual
 
 
 def test_the_score_stays_between_its_ends() -> None:

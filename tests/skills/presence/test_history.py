@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skills.presence.history import CAUSES, MOST, UNKNOWN, History
+from skills.presence.core.history import CAUSES, MOST, UNKNOWN, History
 from tests.skills.presence.strategies import numbers, statuses
 
 

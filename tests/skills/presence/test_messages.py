@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skills.presence.errors import BadMessage
-from skills.presence.items import (
+from skills.presence.core.errors import BadMessage
+from skills.presence.detection.items import (
     MAX_NODE,
     MAX_NUMBER,
     Fresh,
@@ -23,7 +23,7 @@ from skills.presence.items import (
     item_size,
     write_item,
 )
-from skills.presence.messages import (
+from skills.presence.detection.messages import (
     BUCKETS,
     MAX_DATAGRAM,
     Ack,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from skills.presence.choices import OPTIONS
 from skills.presence.commands import COMMANDS
-from skills.presence.effects import Change
-from skills.presence.history import CAUSES
-from skills.presence.profiles import PROFILES
-from skills.presence.status import STATUSES
+from skills.presence.core.effects import Change
+from skills.presence.core.history import CAUSES
+from skills.presence.core.status import STATUSES
+from skills.presence.detection.profiles import PROFILES
+from skills.presence.shell.choices import OPTIONS
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "skills" / "presence.md").read_text()

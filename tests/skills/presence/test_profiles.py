@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skills.presence.profiles import ECO, LAN, PROFILES, WAN
+from skills.presence.detection.profiles import ECO, LAN, PROFILES, WAN
 
 
 def test_profiles_by_name() -> None:

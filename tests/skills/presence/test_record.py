@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skills.presence.errors import BadRecord
-from skills.presence.ordering import NEVER, next_arrival, next_incarnation
-from skills.presence.record import (
+from skills.presence.core.errors import BadRecord
+from skills.presence.core.ordering import NEVER, next_arrival, next_incarnation
+from skills.presence.core.record import (
     MAX_OWN,
     MAX_RECORD,
     SIGNATURE_ROOM,
@@ -21,7 +21,7 @@ from skills.presence.record import (
     signing_bytes,
     with_signature,
 )
-from skills.presence.status import merge
+from skills.presence.core.status import merge
 from tests.skills.presence.strategies import fields, names, numbers, statuses, tags, values
 
 SEED = b'{"hostname":"myagent","status":"online","timestamp":"2026-04-08T10:00:00Z"}'

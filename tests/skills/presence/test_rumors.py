@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from skills.presence.items import Fresh, Gone, Left, Status, Suspect
-from skills.presence.rumors import Rumors, aged, carries, packed
+from skills.presence.detection.items import Fresh, Gone, Left, Status, Suspect
+from skills.presence.detection.rumors import Rumors, aged, carries, packed
 
 
 def _suspect(node: int, by: int) -> Suspect:

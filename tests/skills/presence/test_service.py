@@ -11,8 +11,8 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from pilot.errors import InvalidArgument, PilotError
-from skills.presence.courier import PORT
 from skills.presence.service import Stopped
+from skills.presence.shell.courier import PORT
 from tests.skills.presence.village import Village
 
 
@@ -349,7 +349,7 @@ def test_it_runs_on_when_the_disk_is_full(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("skills.presence.storage.os.fsync", full)
+        patch.setattr("skills.presence.shell.storage.os.fsync", full)
         village.call("alice", "set", status="busy")
         assert service.statistics()["storage"]["error"] == "No space left on device"
         assert village.call("alice", "own")["status"] == "busy"

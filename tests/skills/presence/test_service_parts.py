@@ -24,20 +24,20 @@ from pilot.errors import (
 )
 from pilot.hosting.settings import SkillSettings
 from pilot.skills import find_skills
-from skills.presence import questions
-from skills.presence.choices import OPTIONS, Choices, chosen
-from skills.presence.courier import DATAGRAMS_EACH, Courier
-from skills.presence.desk import CLIENTS_EACH, EVENTS, PATIENCE, Desk, DeskLine
-from skills.presence.effects import Change, Message, Publish
-from skills.presence.engine import Engine
-from skills.presence.finding import Query
-from skills.presence.intents import Intents
-from skills.presence.pacing import Pace, SourcePaces
-from skills.presence.pinging import AT_ONCE, Pinger
+from skills.presence.core.effects import Change, Message, Publish
+from skills.presence.core.finding import Query
 from skills.presence.plugin import PresenceSkill
-from skills.presence.storage import Storage
-from skills.presence.targets import Targets, as_address
-from skills.presence.watchers import MOST, TooManyWatchers, Watchers, events_of
+from skills.presence.shell import questions
+from skills.presence.shell.choices import OPTIONS, Choices, chosen
+from skills.presence.shell.courier import DATAGRAMS_EACH, Courier
+from skills.presence.shell.desk import CLIENTS_EACH, EVENTS, PATIENCE, Desk, DeskLine
+from skills.presence.shell.engine import Engine
+from skills.presence.shell.intents import Intents
+from skills.presence.shell.pacing import Pace, SourcePaces
+from skills.presence.shell.pinging import AT_ONCE, Pinger
+from skills.presence.shell.storage import Storage
+from skills.presence.shell.targets import Targets, as_address
+from skills.presence.shell.watchers import MOST, TooManyWatchers, Watchers, events_of
 
 # -- pings -----------------------------------------------------------------------------------------
 
@@ -622,8 +622,8 @@ def test_watchers_are_bounded() -> None:
 
 def test_a_registry_in_trouble_is_no_verdict() -> None:
     """What it does not say is not taken for a no."""
-    from skills.presence.carrying import Carrier
-    from skills.presence.effects import Verify
+    from skills.presence.core.effects import Verify
+    from skills.presence.shell.carrying import Carrier
 
     class Service:
         node = Outside()
@@ -653,8 +653,8 @@ def test_a_registry_in_trouble_is_no_verdict() -> None:
 
 
 def test_invented_agents_do_not_disturb_the_registry() -> None:
-    from skills.presence.carrying import LOOKUP_RATE, LOOKUPS, LOOKUPS_WAITING, Carrier
-    from skills.presence.effects import CheckSignature
+    from skills.presence.core.effects import CheckSignature
+    from skills.presence.shell.carrying import LOOKUP_RATE, LOOKUPS, LOOKUPS_WAITING, Carrier
 
     asked: list[int] = []
     clock = Clock()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skills.presence.suspicion import (
+from skills.presence.detection.suspicion import (
     CONFIRMATIONS,
     CREDIT,
     LONGEST,

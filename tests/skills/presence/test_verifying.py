@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from skills.presence.agenda import Agenda
-from skills.presence.verifying import Verifier
+from skills.presence.core.agenda import Agenda
+from skills.presence.core.verifying import Verifier
 
 
 class Bench:

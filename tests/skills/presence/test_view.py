@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from skills.presence.config import PresenceConfig
-from skills.presence.entry import TRAIL, Entry
-from skills.presence.lifecycle import life_of
-from skills.presence.naming import KEPT_NO, PENDING, Naming
-from skills.presence.shared import Shared
-from skills.presence.view import HOLD, LEAST, WINDOW, View
+from skills.presence.core.config import PresenceConfig
+from skills.presence.core.entry import TRAIL, Entry
+from skills.presence.core.lifecycle import life_of
+from skills.presence.core.naming import KEPT_NO, PENDING, Naming
+from skills.presence.core.shared import Shared
+from skills.presence.core.view import HOLD, LEAST, WINDOW, View
 
 
 def loud(node: int) -> bool:

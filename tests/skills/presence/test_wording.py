@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from skills.presence.wording import in_words
+from skills.presence.ctl.wording import in_words
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import Any
 from twisted.internet.defer import Deferred, execute
 
 from pilot.hosting.settings import SkillSettings
-from skills.presence.choices import OPTIONS
 from skills.presence.service import PresenceService
+from skills.presence.shell.choices import OPTIONS
 from tests.client.nodeapi import House, Street
 
 EPOCH = 1_775_642_400.0

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 from typing import Any
 
-from skills.presence.config import PresenceConfig
-from skills.presence.core import PresenceCore
-from skills.presence.effects import (
+from skills.presence.core.config import PresenceConfig
+from skills.presence.core.effects import (
     Change,
     CheckSignature,
     Datagram,
@@ -27,6 +26,7 @@ from skills.presence.effects import (
     Sign,
     Verify,
 )
+from skills.presence.core.presence import PresenceCore
 
 EPOCH = 1_800_000_000.0
 

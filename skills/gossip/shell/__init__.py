@@ -1,0 +1,1 @@
+"""The hands of the gossip skill: files, messages, members and calls, on Twisted."""

@@ -1,0 +1,1 @@
+"""The sans-IO core of the presence skill: claims, directory, verification; no Twisted."""

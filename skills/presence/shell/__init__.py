@@ -1,0 +1,1 @@
+"""The hands of the presence skill: datagrams, pings, files and calls, on Twisted."""
