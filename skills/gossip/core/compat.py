@@ -2,8 +2,8 @@
 
 What they send is a snapshot, not a set of writes (L{skills.gossip.core.snapshots}).  What they get
 is the whole live state in pushes of their kind, when it has changed since they got it last, and
-never more often than they would send it themselves.  Each push also carries our additions, so that a
-member of which we know nothing yet, and which has learned version 2, makes itself known.
+never more often than they would send it themselves.  Each push also carries our additions, so that
+a member of which we know nothing yet, and which has learned version 2, makes itself known.
 
 Members that are not known to speak version 2 are called elders here.
 """
