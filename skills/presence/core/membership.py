@@ -67,6 +67,15 @@ class Membership:
             self._follow(now, self.detector.members_changed(now, nodes))
             records = (self.detector.record(node) for node in nodes)
             self._intake.recall(now, (record for record in records if record is not None))
+            for node in nodes:
+                self._claim(now, node)
+
+    def _claim(self, now: float, node: int) -> None:
+        """A coordinator may have been the first to tell of a member that we hear ourselves."""
+        entry = self._shared.directory.get(node)
+        if entry is not None and entry.via and self.detector.reach(node) == FRESH:
+            entry.swarm, entry.via = True, 0
+            self._standing.hear(now, entry, "gossip", "heard", record=False)
 
     def datagram(self, now: float, peer: int, data: bytes | dict[str, Any]) -> None:
         """@raise BadMessage: it is none."""

@@ -424,6 +424,28 @@ def test_fault_what_a_dead_coordinator_said_is_doubted_when_the_swarm_gives_it_u
     assert (shown["status"], shown["confidence"]) == ("online", "gossip")
 
 
+def test_a_member_of_the_swarm_is_not_left_to_the_coordinator_that_told_of_it_first() -> None:
+    world = World(8)
+    world.add(HUB, "hub", serve=True, swarm=False)
+    for node in (2, 3):
+        world.add(node, coordinators=("hub",), profile=LAN)
+    names = [{"node_id": node, "hostname": f"agent{node}"} for node in (2, 3)]
+    world.nodes[HUB].call("peers_changed", names)
+    hub = {"node_id": HUB, "hostname": "hub", "member": False}
+    named = world.named
+    shown = (HUB, 2, 3, "hub")  # the registry does not know the other names yet
+    world.named = lambda target: named(target) if target in shown else None  # type: ignore[method-assign]
+    for node, other in ((2, 3), (3, 2)):
+        facts = [hub, {"node_id": other, "hostname": ""}]
+        world.nodes[node].call("peers_changed", facts)
+    world.run(20)
+    agent = world.nodes[2].presence
+    assert agent.explain(world.now, "agent3")["judged_by"] == f"coordinator {HUB}"
+    world.nodes[2].call("peers_changed", [hub, {"node_id": 3, "hostname": "agent3"}])
+    assert agent.explain(world.now, "agent3")["judged_by"] == "the swarm"
+    assert agent.get(world.now, "agent3")["status"] == "online"
+
+
 def test_fault_reconnects_are_spread() -> None:
     world = fleet(60, 6)
     world.run(200)
