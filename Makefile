@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# Two for each processor, because the tests of whole processes mostly wait.
+WORKERS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
 STAMP  := $(VENV)/.installed
 
 .PHONY: install demo test lint soak bench simulate clean
@@ -18,7 +20,7 @@ demo: $(STAMP)
 	$(BIN)/python docs/examples/demo.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
