@@ -6,7 +6,7 @@ import time
 
 from pilot.ctl.console import Result
 from pilot.ctl.values import printable
-from pilot.errors import ConnectionFailed
+from pilot.errors import ConnectionFailed, TimedOut
 from pilot.wire.ipcframes import encode_json
 from skills.presence.ctl.own import client, words
 
@@ -18,17 +18,21 @@ if TYPE_CHECKING:
 
 
 def watch(call: Call) -> Result:
-    """Show changes, so many or for so long."""
+    """
+    Show changes, so many or for so long.
+
+    @raise TimedOut: so many were wanted, and did not come in time.
+    """
     given: dict[str, Any] = {"host": call.word(0) or ""}
     for flag in ("status", "swarm"):
         if flag in call.flags:
             given[flag] = words(call.flags[flag])
     if "coordinator" in call.flags:
         given["coordinator"] = call.flags["coordinator"]
-    left = call.integer("count", 0)
+    count = call.integer("count", 0)
     limit = call.duration("timeout", 0.0)
     deadline = limit if limit > 0 else None
-    console = call.console
+    console, seen = call.console, 0
     for message in client(call).feed("watch", given, deadline):
         if "dropped" in message:
             console.complain(f"missed {message['dropped']} changes: too slow")
@@ -43,9 +47,11 @@ def watch(call: Call) -> Result:
             console.line(_line(event))
         else:
             console.data(encode_json(event) + b"\n")
-        left -= 1
-        if left == 0:
-            break
+        seen += 1
+        if seen == count:
+            return Result(None, "")
+    if count > 0:
+        raise TimedOut(f"{seen} of {count} changes came in time")
     return Result(None, "")
 
 

@@ -219,6 +219,11 @@ def test_watch(skill: Skill, capsys: Output) -> None:
     assert [json.loads(line)["hostname"] for line in captured.out.splitlines()] == ["a", "b\x1b"]
     assert "missed 3 changes" in captured.err
     assert skill.deadline == 5.0 and skill.asked[0][1] == {"host": "", "status": ["busy"]}
+    skill.events = [{"event": {"event": "watching"}}, change("a")]
+    assert main(["presence", "watch", "--count", "2", "--timeout", "5s"]) == 1
+    assert "1 of 2 changes came in time" in capsys.readouterr().err
+    assert main(["presence", "watch", "--timeout", "5s"]) == 0
+    capsys.readouterr()
     skill.events = [{"event": {"event": "lost", "reason": "hung up"}}]
     assert main(["presence", "watch", "bob", "--coordinator", "hub"]) == 1
     assert "the coordinator is lost: hung up" in capsys.readouterr().err
