@@ -60,11 +60,6 @@ class Claims:
         else:
             self._passing[agent] = intent
 
-    def clear(self, agent: str) -> None:
-        """An agent has nothing to say any more."""
-        self._lasting.pop(agent, None)
-        self._passing.pop(agent, None)
-
     def expire(self, now: float) -> bool:
         """@return: whether an intent has reverted."""
         over = [

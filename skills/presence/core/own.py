@@ -98,11 +98,6 @@ class Own:
         self._schedule_claims()
         self.update(now)
 
-    def clear(self, now: float, agent: str) -> None:
-        """A local agent has nothing to say any more."""
-        self.claims.clear(agent)
-        self.update(now)
-
     def rename(self, now: float, hostname: str, address: str, tags: Iterable[str]) -> None:
         """What the node is called has changed."""
         facts = (hostname, address, _sound(tags))

@@ -150,11 +150,6 @@ class PresenceCore(Inquiries):
         self._own.set(now, agent, intent)
         return self._out(now)
 
-    def clear_intent(self, now: float, agent: str = "") -> list[Effect]:
-        """That local agent has nothing to say any more."""
-        self._own.clear(now, agent)
-        return self._out(now)
-
     def identity_changed(
         self, now: float, hostname: str, address: str, tags: Iterable[str]
     ) -> list[Effect]:

@@ -26,7 +26,7 @@ def test_of_several_agents_the_busiest_speaks() -> None:
         "busy", "training", None, ("gpu",),
     )  # fmt: skip
     for agent in "bcd":
-        claims.clear(agent)
+        claims.set(agent, Intent("offline"))
     assert claims.claim().status == "away"
 
 
