@@ -118,7 +118,7 @@ class IPilotNode(Interface):
 
     def set_tags(tags: list[str]) -> Deferred[list[str]]:
         """
-        Replace this node's tags, three at most.
+        Replace this node's tags, ten at most.
 
         @return: Deferred of the tags as stored: without C{#}, each once.
         """

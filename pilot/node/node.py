@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 log = Logger()
 
+#: Tags that the command of the control socket takes, fewer than a registry does.
+COMMAND_TAGS = 3
+
 #: What a caller may name a node by.
 Target = Address | int | str
 
@@ -303,10 +306,17 @@ class PilotNode:
 
     def set_tags(self, tags: list[str]) -> Deferred[list[str]]:
         """@return: Deferred of the tags as stored."""
-        return self.replace_tags(tags).addCallback(lambda _: list(self.parts.profile.tags or ()))
+        setting = Deferred.fromCoroutine(self.parts.profile.set_tags(tags))
+        return setting.addCallback(lambda _: list(self.parts.profile.tags or ()))
 
     def replace_tags(self, tags: list[str]) -> Deferred[dict[str, Any]]:
-        """@return: Deferred of the registry's reply, the tags as stored in it."""
+        """
+        What the control socket's command does, which takes fewer than the registry.
+
+        @return: Deferred of the registry's reply, the tags as stored in it.
+        """
+        if len(tags) > COMMAND_TAGS:
+            return fail(PilotError(f"maximum {COMMAND_TAGS} tags allowed"))
         return Deferred.fromCoroutine(self.parts.profile.set_tags(tags))
 
     def set_task_exec(self, enabled: bool) -> Deferred[dict[str, Any]]:

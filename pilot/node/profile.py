@@ -11,8 +11,8 @@ from pilot.registry.client import RegistryClient
 
 log = Logger()
 
-#: Tags that one node may carry (protocol notes, I{Tags}); the registry itself would take ten.
-MAX_TAGS = 3
+#: Tags that a registry lets one node carry (protocol notes, I{Tags}).
+MAX_TAGS = 10
 
 
 class Profile:

@@ -28,7 +28,7 @@ from skills.presence.core.presence import PresenceCore
 from skills.presence.core.record import DEFAULT_TTL, parse
 from skills.presence.shell.answering import Answering
 from skills.presence.shell.carrying import Carrier
-from skills.presence.shell.choices import Choices, chosen
+from skills.presence.shell.choices import NODE_TAGS, Choices, chosen
 from skills.presence.shell.courier import PORT, Courier
 from skills.presence.shell.desk import Desk
 from skills.presence.shell.engine import Engine
@@ -236,9 +236,9 @@ class PresenceService(Service):
         have = await self.node.tags()
         missing = [tag for tag in wanted if tag not in have]
         if missing:
-            if len(have) + len(missing) > 3:
+            if len(have) + len(missing) > NODE_TAGS:
                 raise InvalidArgument(
-                    f"no room for the tag {missing[0]}: a node has three at most",
+                    f"no room for the tag {missing[0]}: a node has {NODE_TAGS} at most",
                     hint=f"it has {', '.join(have)}; replace them with: pilotctl set-tags",
                 )
             await self.node.set_tags([*have, *missing])

@@ -287,7 +287,9 @@ def test_peers_and_tags(street: Street) -> None:
     assert street.wait(street.asked.tags()) == []
     assert street.wait(street.asked.set_tags(["#one", "two"])) == ["one", "two"]
     assert street.wait(street.asked.tags()) == ["one", "two"]
-    assert "maximum 3" in failure_of(street, street.asked.set_tags(["a", "b", "c", "d"])).message
+    ten = list("abcdefghij")
+    assert street.wait(street.asked.set_tags(ten)) == ten
+    assert "maximum 10" in failure_of(street, street.asked.set_tags([*ten, "k"])).message
     assert failure_of(street, street.asked.set_tags(["no good"])).code == "connection_failed"
     street.wait(street.bob.node.set_tags(["swarm-kv"]))
     (bob,) = street.wait(street.asked.peers())

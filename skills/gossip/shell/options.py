@@ -31,8 +31,8 @@ OPTIONS: tuple[tuple[str, Any, str], ...] = (
     ),
 )
 
-#: Swarms a node may be in: each has a tag, and a node has three.
-MAX_SWARMS = 3
+#: Swarms a node may be in: each has a tag, and a node has ten.
+MAX_SWARMS = 10
 
 FANOUT = (1, 64)
 INTERVAL = (0.5, 3600.0)  # seconds

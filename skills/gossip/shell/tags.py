@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 log = Logger()
 
 #: Tags a node may have.
-MAX_TAGS = 3
+MAX_TAGS = 10
 
 
 class NoTagFree(PilotError):
@@ -79,7 +79,7 @@ class SwarmTags:
             shown = " ".join(f"#{each}" for each in tags)
             raise NoTagFree(
                 f"no tag is free for swarm {swarm}: this node has {shown}",
-                hint="a node has three tags at most; give one up with: pilotctl set-tags",
+                hint="a node has ten tags at most; give one up with: pilotctl set-tags",
             )
         self.own = tuple(await self._node.set_tags([*tags, tag]))
 

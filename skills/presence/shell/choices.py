@@ -18,8 +18,9 @@ SWARM_TAG: Final = "swarm-"
 INTERVAL: Final = (2.0, 1200.0)
 """Bounds of the seconds between two heartbeats; a lease is two and a half of them."""
 MAX_COORDINATORS: Final = 8
-MAX_SWARMS: Final = 3
-"""As many tags as a node has."""
+NODE_TAGS: Final = 10
+"""Tags a node may have at the registry."""
+MAX_SWARMS: Final = NODE_TAGS
 
 OPTIONS: Final[tuple[tuple[str, Any, str], ...]] = (
     ("coordinator", (), "Coordinator to announce this agent to (repeatable)."),

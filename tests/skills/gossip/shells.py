@@ -136,7 +136,7 @@ class Node:
     def set_tags(self, tags: list[str]) -> Deferred[list[str]]:
         if self.refusing:
             return fail(self.refusing)
-        assert len(tags) <= 3
+        assert len(tags) <= 10
         self.own_tags = list(tags)
         return succeed(list(tags))
 

@@ -277,7 +277,7 @@ def test_swarms_are_tags(village: Village) -> None:
     assert took < 80.0
     assert village.call("alice", "list", swarm="kv-store")["agents"]
     with pytest.raises(InvalidArgument, match="no room for the tag"):
-        village.call("alice", "start", swarms=["kv-store", "two", "three"])
+        village.call("alice", "start", swarms=["kv-store", *(f"other-{n}" for n in range(9))])
     assert village.presence["alice"].choices.swarms == ("kv-store",)
 
 
