@@ -12,7 +12,14 @@ from twisted.internet.protocol import Factory, Protocol
 from zope.interface.verify import verifyObject
 
 from pilot.address import Address, SocketAddress
-from pilot.errors import ConnectionFailed, ConnectionRefused, DialTimeout, PortInUse, RegistryError
+from pilot.errors import (
+    ConnectionFailed,
+    ConnectionRefused,
+    DialTimeout,
+    PilotError,
+    PortInUse,
+    RegistryError,
+)
 from pilot.interfaces import IPilotNode
 from pilot.node.transport import StreamReset
 from pilot.services.echo import EchoFactory
@@ -321,6 +328,18 @@ def test_revoked_trust_ends_streams_and_shuts_the_door(world: World) -> None:
     world.internet.until(lambda: not alice.parts.trust.is_trusted(2), patience=60)
     with pytest.raises(ConnectionFailed):
         world.wait(alice.dial(2, 80, RecorderFactory()))
+
+
+def test_a_node_carries_ten_tags_and_the_command_of_the_control_socket_sets_three(
+    world: World,
+) -> None:
+    alice, _ = pair(world)
+    ten = list("abcdefghij")
+    assert world.wait(alice.set_tags(ten)) == ten
+    with pytest.raises(PilotError, match="maximum 3 tags allowed"):
+        world.wait(alice.replace_tags(ten[:4]))
+    assert world.wait(alice.tags()) == ten
+    assert world.wait(alice.replace_tags(ten[:3]))["tags"] == ten[:3]
 
 
 def test_a_clean_stop_says_goodbye_and_a_restart_finds_everything_as_it_was(world: World) -> None:
