@@ -97,11 +97,6 @@ class HybridClock:
         """Upper bound of the stamps that may be given."""
         return format_hlc(self._reserved)
 
-    @property
-    def needs_reserve(self) -> bool:
-        """Whether C{reserved} has grown and was not taken to the disk yet."""
-        return self._news
-
     def take_reserve(self) -> str | None:
         """@return: the bound to store now, once each time it has grown."""
         if not self._news:

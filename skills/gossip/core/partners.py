@@ -102,11 +102,6 @@ class View:
         """Whether there is room for another neighbour."""
         return len(self.active) < self._active_size
 
-    @property
-    def lonely(self) -> bool:
-        """Whether so few neighbours are left that another one is asked to make room."""
-        return 2 * len(self.active) < self._active_size
-
     def know(self, node: int) -> None:
         """Put a member into the reserve; a random other one makes room if there is none."""
         if node in self.passive or node in self.active:
@@ -141,11 +136,6 @@ class View:
             self.active.remove(node)
         if node in self.passive:
             self.passive.remove(node)
-
-    def candidate(self, usable: Callable[[int], bool]) -> int | None:
-        """@return: somebody from the reserve to ask, or C{None}."""
-        chosen = sample(self._rng, self.passive, 1, usable)
-        return chosen[0] if chosen else None
 
     def shown(self, neighbours: int = 3, reserve: int = 4) -> list[int]:
         """@return: the sample of this view that a shuffle carries."""

@@ -31,7 +31,6 @@ MAX_SEGMENTS = 8
 MAX_KEY = 256  # bytes of UTF-8
 MAX_DEPTH = 16  # arrays and objects inside each other
 MAX_NODE = 0xFFFFFFFF
-MAX_SIGNATURE = 88  # base64 of 64 bytes
 
 # A segment that is the empty text is written "~2", so that no key and no segment is ever empty
 # and the empty prefix always means the whole map.
@@ -302,17 +301,6 @@ def owner(key: str) -> int | None:
     if match is None or int(match[1]) > MAX_NODE:
         return None
     return int(match[1])
-
-
-def may_write(register: Register, authenticated: bool) -> bool:
-    """
-    Whether a register may stand under its key.
-
-    @param authenticated: its author is certain: it came from the author itself, or its signature
-        was checked.
-    """
-    node = owner(register.key)
-    return node is None or (authenticated and register.author == node)
 
 
 def check_value(value: object, depth: int = MAX_DEPTH) -> None:

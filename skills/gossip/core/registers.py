@@ -456,17 +456,6 @@ class RegisterMap:
         """@return: what changed last, the newest change first."""
         return list(islice(reversed(self._held.values()), count))
 
-    def changed_since(self, changes: int) -> list[Register]:
-        """
-        @param changes: an earlier value of C{changes}.
-        @return: at least everything held that has changed since, the newest change first.
-        """
-        return self.recent(max(0, self.changes - changes))
-
-    def in_bucket(self, bucket: int) -> list[Register]:
-        """@return: what one bucket of the digest sums up."""
-        return self.in_buckets((bucket,))
-
     def in_buckets(self, buckets: Collection[int]) -> list[Register]:
         """@return: what some buckets of the digest sum up, in one pass over the map."""
         wanted = frozenset(buckets)

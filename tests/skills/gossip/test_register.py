@@ -16,7 +16,6 @@ from skills.gossip.core.register import (
     ancestors,
     check_value,
     join_key,
-    may_write,
     owner,
     split_key,
 )
@@ -154,16 +153,6 @@ def test_the_order_of_names_in_an_object_does_not_matter() -> None:
 def test_owners(key: str, node: int | None) -> None:
     """Only a plain node id after the sign makes a key somebody's own."""
     assert owner(key) == node
-
-
-def test_only_the_owner_writes_its_keys() -> None:
-    """It must be the author, and certainly so; everything else is everybody's."""
-    mine = Register("@7/presence", "busy", HLC, 7)
-    assert may_write(mine, True)
-    assert not may_write(mine, False)
-    assert not may_write(Register("@7/presence", "offline", HLC, 8), True)
-    assert not may_write(Register("@7", None, HLC, 8, FLAG_TOMBSTONE), True)
-    assert may_write(Register("k", 1, HLC, 8), False)
 
 
 def test_size_is_that_of_compact_json() -> None:
